@@ -1,0 +1,5 @@
+"""Tierce: a self-hosted, content-addressed object store cluster."""
+
+from importlib.metadata import version
+
+__version__ = version("tierce")

@@ -1,0 +1,252 @@
+"""The node's LMDB environment, and group commit: many writers, one transaction, one sync.
+
+Each process gathers the writes that arrive while a commit is under way, and commits them together
+in a thread as soon as it is done; a writer is answered after the commit that holds its own write.
+LMDB lets one process write at a time, by a lock that survives the death of its holder, so the
+processes of a node take turns.
+
+LMDB runs in its synchronous mode, always: a commit that returned is on disk. Values read from it
+are copied before their transaction ends. The environment is never carried over a fork.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import lmdb
+
+from tierce.blobs.store import Counts
+from tierce.core.errors import Corrupt, Full, TierceError, Unavailable, from_os_error
+from tierce.core.limits import (
+    BATCH_LIMIT_BYTES,
+    BATCH_LIMIT_WRITES,
+    LMDB_MAP_BYTES,
+    LMDB_READERS,
+)
+from tierce.core.metrics import COMMIT_SECONDS, COMMIT_WRITES, COMMITS
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
+
+BLOBS = "blobs"
+COUNTS = "counts"
+_DATABASES = (BLOBS, COUNTS)
+_COUNTS_VERSION = 1
+
+
+class WriteBatch:
+    """The transaction that a change is applied in. Only valid while the change runs."""
+
+    def __init__(self, transaction: Transaction, databases: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._databases = databases
+        self._counted: dict[str, Counts] = {}
+
+    def get(self, database: str, key: bytes) -> memoryview | None:
+        """A value, valid until the next write."""
+        return self._transaction.get(key, db=self._databases[database])
+
+    def put(self, database: str, key: bytes, value: bytes) -> None:
+        self._transaction.put(key, value, db=self._databases[database])
+
+    def delete(self, database: str, key: bytes) -> bool:
+        return self._transaction.delete(key, db=self._databases[database])
+
+    def count(self, kind: str, blobs: int, size: int) -> None:
+        """Add to the counts of a kind of store; written once, when the batch ends."""
+        self._counted[kind] = self._counted.get(kind, Counts(0, 0)) + Counts(blobs, size)
+
+    def set_counts(self, kind: str, counts: Counts) -> None:
+        """Overwrite the counts of a kind of store, after a recount."""
+        self._counted.pop(kind, None)
+        self.put(COUNTS, kind.encode(), _counts_value(counts))
+
+    def write_counts(self) -> None:
+        for kind, more in self._counted.items():
+            counts = _counts_of(self.get(COUNTS, kind.encode())) + more
+            self.put(COUNTS, kind.encode(), _counts_value(counts))
+
+
+class _Write(NamedTuple):
+    change: Callable[[WriteBatch], Any]
+    size: int
+    done: asyncio.Future[Any]
+
+
+class Environment:
+    """One process's handle on ``<data>/lmdb``. Reads from any thread, writes from one event loop."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        map_bytes: int = LMDB_MAP_BYTES,
+        on_broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._directory = directory
+        try:
+            self._lmdb = lmdb.open(
+                str(directory),
+                map_size=map_bytes,
+                max_dbs=16,
+                max_readers=LMDB_READERS,
+                max_spare_txns=8,
+                readahead=False,
+                meminit=False,
+            )
+            self._databases = {name: self._lmdb.open_db(name.encode()) for name in _DATABASES}
+            # A process that was killed leaves its reader's slot, which would pin old pages.
+            self._lmdb.reader_check()
+        except lmdb.Error as error:
+            raise _translate(error, self._directory) from error
+        self._on_broken = on_broken
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._waiting: list[_Write] = []
+        self._committer: asyncio.Task[None] | None = None
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A snapshot to read from. Copy values out before it ends, and end it soon."""
+        return self._lmdb.begin(buffers=True)
+
+    def database(self, name: str) -> Any:
+        """The handle of a database, for cursors and gets in a read transaction."""
+        return self._databases[name]
+
+    async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
+        """Apply a change and return its result, once it is committed and synced.
+
+        ``change`` runs in another thread, after changes submitted before it. It either raises a
+        TierceError before its first write, or succeeds; ``size`` is about what it writes, in
+        bytes. A caller that is cancelled does not undo its change.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Write(change, size, done))
+        if self._committer is None:
+            self._committer = loop.create_task(self._commit_waiting())
+        return await done
+
+    def write_now(self, change: Callable[[WriteBatch], T]) -> T:
+        """Apply one change and commit it, blocking; for tools that run without an event loop."""
+        (result,) = self._commit([change])
+        if isinstance(result, TierceError):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    def counts(self, kind: str) -> Counts:
+        with self.read() as transaction:
+            return _counts_of(transaction.get(kind.encode(), db=self._databases[COUNTS]))
+
+    def reader_check(self) -> int:
+        """Free the reader slots of processes that died. Returns how many there were."""
+        return self._lmdb.reader_check()
+
+    async def close(self) -> None:
+        """Commit what was submitted, then close."""
+        if self._committer is not None:
+            await self._committer
+        self._thread.shutdown()
+        self._lmdb.close()
+
+    async def _commit_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch = self._next_batch()
+            try:
+                results = await loop.run_in_executor(
+                    self._thread, self._commit, [write.change for write in batch]
+                )
+            except TierceError as error:
+                for write in batch:
+                    if not write.done.done():
+                        write.done.set_exception(_again(error))
+                continue
+            for write, result in zip(batch, results, strict=True):
+                if write.done.done():
+                    continue
+                if isinstance(result, TierceError):
+                    write.done.set_exception(result)
+                else:
+                    write.done.set_result(result)
+        self._committer = None
+
+    def _next_batch(self) -> list[_Write]:
+        size = 0
+        for number, write in enumerate(self._waiting):
+            size += write.size
+            if number and (number >= BATCH_LIMIT_WRITES or size > BATCH_LIMIT_BYTES):
+                batch = self._waiting[:number]
+                del self._waiting[:number]
+                return batch
+        batch, self._waiting = self._waiting, []
+        return batch
+
+    def _commit(self, changes: Iterable[Callable[[WriteBatch], Any]]) -> list[Any]:
+        started = time.perf_counter()
+        results: list[Any] = []
+        try:
+            with self._lmdb.begin(write=True, buffers=True) as transaction:
+                batch = WriteBatch(transaction, self._databases)
+                for change in changes:
+                    try:
+                        results.append(change(batch))
+                    except TierceError as error:
+                        results.append(error)
+                batch.write_counts()
+        except lmdb.Error as error:
+            log.exception("a commit failed")
+            if isinstance(error, (lmdb.PanicError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
+                self._on_broken()
+            raise _translate(error, self._directory) from error
+        COMMITS.inc()
+        COMMIT_WRITES.observe(len(results))
+        COMMIT_SECONDS.observe(time.perf_counter() - started)
+        return results
+
+
+def _translate(error: lmdb.Error, directory: Path) -> TierceError:
+    if isinstance(error, lmdb.MapFullError):
+        return Full("the index has reached its largest size", hint="Use another node.")
+    if error.code == errno.ENOSPC or (error.code == errno.EIO and _nearly_full(directory)):
+        return from_os_error(OSError(errno.ENOSPC, "no space"), "writing the index")
+    if isinstance(
+        error,
+        (lmdb.PanicError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError),
+    ):
+        return Corrupt(
+            f"the index is damaged: {error}",
+            hint="Stop the node and run tierce doctor on its data directory.",
+        )
+    return Unavailable(f"the index failed: {error}", hint="Look at the node's log, then try again.")
+
+
+def _nearly_full(directory: Path) -> bool:
+    """LMDB reports a write cut short, which is what a full disk does, as an input/output error."""
+    stat = os.statvfs(directory)
+    return stat.f_bavail * stat.f_frsize < BATCH_LIMIT_BYTES
+
+
+def _again(error: TierceError) -> TierceError:
+    """The same error for another waiter: an exception instance belongs to one traceback."""
+    return type(error)(error.message, hint=error.hint)
+
+
+def _counts_value(counts: Counts) -> bytes:
+    return bytes([_COUNTS_VERSION]) + counts.blobs.to_bytes(8) + counts.bytes.to_bytes(8)
+
+
+def _counts_of(value: memoryview | None) -> Counts:
+    if value is None:
+        return Counts(0, 0)
+    if value[0] != _COUNTS_VERSION:
+        raise Corrupt(f"counts of unknown version {value[0]}", hint="Run tierce doctor --repair.")
+    return Counts(int.from_bytes(value[1:9]), int.from_bytes(value[9:17]))

@@ -1,0 +1,286 @@
+"""Large blobs, a file each: ``files/<algorithm>/<2 hex>/<2 hex>/<hex>``, in the layout of layout.py.
+
+A file appears under its name whole and synced, by a link or rename from ``tmp/``, and its directory
+is synced before anyone is told. It never changes afterwards; it is only replaced by a good copy,
+moved to quarantine, or deleted. Whoever puts a file in place holds its directory's lock shared;
+whoever moves a bad one away holds it alone, so that a good copy just put is never the one moved.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TypeVar
+
+from tierce.blobs import layout
+from tierce.blobs.environment import Environment
+from tierce.blobs.file_reading import FileBlob, Finding, OpenFile
+from tierce.blobs.quarantine import Quarantine, sync_directory
+from tierce.blobs.spool import Spool, Spooler
+from tierce.blobs.store import BlobInfo, Counts
+from tierce.core.digest import ALGORITHMS, Digest
+from tierce.core.errors import Corrupt, NotFound, TierceError, from_os_error
+from tierce.core.limits import PIECE_BYTES
+
+log = logging.getLogger(__name__)
+
+KIND = "files"
+T = TypeVar("T")
+
+
+class FilesStore:
+    """A BlobStore of files under one directory. Blocking work runs in ``pool``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        spooler: Spooler,
+        environment: Environment,
+        quarantine: Quarantine,
+        pool: Executor,
+    ) -> None:
+        self._directory = directory
+        self._spooler = spooler
+        self._environment = environment
+        self._quarantine = quarantine
+        self._pool = pool
+        self._durable_directories: set[Path] = set()
+
+    async def put(self, spool: Spool) -> bool:
+        if spool.path is None:
+            return await self._put_from_memory(spool)
+        path, digest = spool.path, spool.digest
+        created = await self._in_thread(lambda: self._take_over(path, digest), "storing a blob")
+        if created:
+            self._count(1, spool.size)
+        return created
+
+    async def open(self, digest: Digest) -> FileBlob:
+        file = await self._in_thread(
+            lambda: OpenFile.open(self._path(digest), digest), "reading a blob"
+        )
+        blob = FileBlob(file, self._pool, self._quarantine_bad)
+        if blob.damaged:
+            await blob.aclose()
+            await self._quarantine_bad(file)
+            raise NotFound(f"{digest} is not here")
+        return blob
+
+    async def stat(self, digest: Digest) -> int:
+        def look() -> int:
+            size = layout.content_bytes(self._stat(digest).st_size)
+            if size is None:
+                raise NotFound(f"{digest} is not here")
+            return size
+
+        return await self._in_thread(look, "looking for a blob")
+
+    async def verify(self, digest: Digest, *, repair: bool) -> int:
+        file = await self._in_thread(
+            lambda: OpenFile.open(self._path(digest), digest), "reading a blob"
+        )
+        try:
+            finding = await self._in_thread(file.examine, "verifying a blob")
+            if finding is Finding.TABLE_DAMAGED and repair:
+                await self._rewrite(file)
+            elif finding is not Finding.GOOD:
+                if repair:
+                    await self._quarantine_bad(file)
+                raise Corrupt(
+                    f"the copy of {digest} is damaged: {finding.value}",
+                    hint="Run tierce doctor --repair, and put the blob again from a good copy.",
+                )
+            return file.size
+        finally:
+            file.close()
+
+    async def delete(self, digest: Digest) -> bool:
+        def unlink() -> int | None:
+            path = self._path(digest)
+            try:
+                size = layout.content_bytes(path.stat().st_size) or 0
+                path.unlink()
+            except FileNotFoundError:
+                return None
+            sync_directory(path.parent)
+            return size
+
+        size = await self._in_thread(unlink, "deleting a blob")
+        if size is None:
+            return False
+        self._count(-1, -size)
+        return True
+
+    async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        return await self._in_thread(lambda: self._list(after, limit), "listing blobs")
+
+    async def counts(self) -> Counts:
+        return self._environment.counts(KIND)
+
+    async def set_counts(self, counts: Counts) -> None:
+        """Replace the counts by those of a full walk."""
+        await self._environment.write(lambda batch: batch.set_counts(KIND, counts))
+
+    async def _put_from_memory(self, small: Spool) -> bool:
+        """A body small enough for memory still gets a file here, by way of a spool that writes one."""
+        assert small.data is not None
+        spool = self._spooler.new(small.digest.algorithm, memory_limit_bytes=-1)
+        try:
+            await spool.write(small.data)
+            await spool.finish()
+            return await self.put(spool)
+        finally:
+            await spool.discard()
+
+    async def _rewrite(self, file: OpenFile) -> None:
+        """Put a good content whose checksum table is damaged again, with a new table."""
+        spool = self._spooler.new(file.digest.algorithm, memory_limit_bytes=-1)
+        try:
+            for start in range(0, file.size, PIECE_BYTES):
+                length = min(PIECE_BYTES, file.size - start)
+                piece = functools.partial(file.read, start, length)
+                await spool.write(await self._in_thread(piece, "reading a blob"))
+            if await spool.finish() == file.digest:
+                await self.put(spool)
+                log.warning("the checksum table of %s was made anew", file.digest)
+        finally:
+            await spool.discard()
+
+    def _take_over(self, spooled: Path, digest: Digest) -> bool:
+        """Give a synced file its name. A link tells, once for all, who was first."""
+        path = self._path(digest)
+        self._make_durable(path.parent)
+        with _locked(path.parent, fcntl.LOCK_SH) as directory:
+            try:
+                os.link(spooled, path)
+                created = True
+            except FileExistsError:
+                # Ours is known to be good, and what lies there may not be.
+                os.replace(spooled, path)
+                created = False
+            os.fsync(directory)
+        return created
+
+    def _make_durable(self, directory: Path) -> None:
+        """Create ``files/<algorithm>/<2 hex>/<2 hex>`` and sync what holds its name."""
+        if directory in self._durable_directories:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        parent = directory.parent
+        while parent != self._directory.parent:
+            sync_directory(parent)
+            parent = parent.parent
+        self._durable_directories.add(directory)
+
+    async def _quarantine_bad(self, file: OpenFile) -> None:
+        """Move a bad file away, if it is still the one under its name."""
+
+        def move() -> bool:
+            path = self._path(file.digest)
+            with _locked(path.parent, fcntl.LOCK_EX):
+                try:
+                    if path.stat().st_ino != file.inode:
+                        return False
+                except FileNotFoundError:
+                    return False
+                self._quarantine.take_file(file.digest, path)
+                return True
+
+        try:
+            moved = await self._in_thread(move, "moving a bad copy to quarantine")
+        except TierceError:
+            # It stays where it is, and is found bad again by whoever reads it.
+            log.exception("the bad copy of %s could not be moved to quarantine", file.digest)
+            return
+        if moved:
+            self._count(-1, -file.size)
+
+    def _count(self, blobs: int, size: int) -> None:
+        """Counts ride along with the next commit; nobody waits for them."""
+        write = asyncio.ensure_future(
+            self._environment.write(lambda batch: batch.count(KIND, blobs, size))
+        )
+        write.add_done_callback(_log_failure)
+
+    def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        found: list[BlobInfo] = []
+        for digest in self._digests(after):
+            try:
+                size = layout.content_bytes(self._stat(digest).st_size)
+            except NotFound:
+                continue
+            found.append(BlobInfo(digest, size or 0))
+            if len(found) == limit:
+                break
+        return found
+
+    def _digests(self, after: Digest | None) -> Iterator[Digest]:
+        """Names in digest order. Only directories that can hold something after ``after`` are read."""
+        for algorithm in sorted(ALGORITHMS):
+            if after is not None and algorithm < after.algorithm:
+                continue
+            low = after.hex if after is not None and algorithm == after.algorithm else ""
+            root = self._directory / algorithm
+            for first in _names(root, 2, low[:2]):
+                below = low if first == low[:2] else ""
+                for second in _names(root / first, 2, below[2:4]):
+                    edge = below if second == below[2:4] else ""
+                    size = 2 * ALGORITHMS[algorithm].size_bytes
+                    for name in _names(root / first / second, size, edge):
+                        if name != edge and name.startswith(first + second):
+                            yield Digest(algorithm, bytes.fromhex(name))
+
+    def _path(self, digest: Digest) -> Path:
+        name = digest.hex
+        return self._directory / digest.algorithm / name[:2] / name[2:4] / name
+
+    def _stat(self, digest: Digest) -> os.stat_result:
+        try:
+            return self._path(digest).stat()
+        except FileNotFoundError:
+            raise NotFound(f"{digest} is not here") from None
+
+    async def _in_thread(self, work: Callable[[], T], doing: str) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except OSError as error:
+            raise from_os_error(error, doing) from error
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, operation: int) -> Iterator[int]:
+    """Hold a directory's lock, shared or alone, across processes; yields its descriptor."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, operation)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _names(directory: Path, length: int, at_least: str) -> list[str]:
+    """The hex names of one length in a directory, sorted, from ``at_least`` on."""
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return []
+        raise
+    hexadecimal = frozenset("0123456789abcdef")
+    return sorted(
+        name
+        for name in names
+        if len(name) == length and name >= at_least and hexadecimal.issuperset(name)
+    )
+
+
+def _log_failure(write: asyncio.Future[None]) -> None:
+    if not write.cancelled() and write.exception() is not None:
+        log.error("the counts of files are off until a recount: %s", write.exception())

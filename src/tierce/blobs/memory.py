@@ -1,0 +1,58 @@
+"""A blob store in memory: the plainest reading of the contract, for tests and simulation."""
+
+from tierce.blobs.packed import SmallBlob
+from tierce.blobs.spool import Spool
+from tierce.blobs.store import BlobInfo, Counts
+from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt, NotFound
+
+
+class MemoryStore:
+    """Nothing here outlives the process, so nothing is durable. Needs spools that stay in memory."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[Digest, bytes] = {}
+        self.quarantined: list[tuple[Digest, bytes]] = []
+
+    async def put(self, spool: Spool) -> bool:
+        assert spool.data is not None, "a memory store takes bodies from memory"
+        created = spool.digest not in self.blobs
+        self.blobs[spool.digest] = spool.data
+        return created
+
+    async def open(self, digest: Digest) -> SmallBlob:
+        data = self._find(digest)
+        if Digest.of(data, digest.algorithm) != digest:
+            self._set_aside(digest)
+            raise NotFound(f"{digest} is not here")
+        return SmallBlob(digest, data)
+
+    async def stat(self, digest: Digest) -> int:
+        return len(self._find(digest))
+
+    async def verify(self, digest: Digest, *, repair: bool) -> int:
+        data = self._find(digest)
+        if Digest.of(data, digest.algorithm) != digest:
+            if repair:
+                self._set_aside(digest)
+            raise Corrupt(f"the copy of {digest} is bad")
+        return len(data)
+
+    async def delete(self, digest: Digest) -> bool:
+        return self.blobs.pop(digest, None) is not None
+
+    async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        names = sorted(digest for digest in self.blobs if after is None or digest > after)
+        return [BlobInfo(digest, len(self.blobs[digest])) for digest in names[:limit]]
+
+    async def counts(self) -> Counts:
+        return Counts(len(self.blobs), sum(map(len, self.blobs.values())))
+
+    def _find(self, digest: Digest) -> bytes:
+        try:
+            return self.blobs[digest]
+        except KeyError:
+            raise NotFound(f"{digest} is not here") from None
+
+    def _set_aside(self, digest: Digest) -> None:
+        self.quarantined.append((digest, self.blobs.pop(digest)))

@@ -1,0 +1,192 @@
+"""Small blobs, as values in LMDB: no file each, and their writes share syncs (environment.py).
+
+The key is the algorithm's name, a colon and the raw digest, so keys sort as digests do. The value
+is a version byte and the bytes themselves. A value is hashed before it is handed out.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+
+from tierce.blobs.environment import BLOBS, Environment, WriteBatch
+from tierce.blobs.quarantine import Quarantine
+from tierce.blobs.spool import Spool
+from tierce.blobs.store import BlobInfo, Counts
+from tierce.core.digest import ALGORITHMS, Digest
+from tierce.core.errors import Corrupt, NotFound
+
+log = logging.getLogger(__name__)
+
+KIND = "packed"
+_VERSION = b"\x01"
+
+
+class SmallBlob:
+    """An open blob that is wholly in memory, and verified."""
+
+    def __init__(self, digest: Digest, data: bytes) -> None:
+        self.digest = digest
+        self.size = len(data)
+        self.data: bytes | None = data
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        assert self.data is not None
+        yield self.data[start:stop]
+
+    async def aclose(self) -> None:
+        self.data = None
+
+
+class PackedStore:
+    """A BlobStore in the node's LMDB environment. For bodies that a spool keeps in memory."""
+
+    def __init__(self, environment: Environment, quarantine: Quarantine, pool: Executor) -> None:
+        self._environment = environment
+        self._quarantine = quarantine
+        self._pool = pool
+        self._blobs = environment.database(BLOBS)
+
+    async def put(self, spool: Spool) -> bool:
+        assert spool.data is not None, "a packed blob comes from memory"
+        key = _key(spool.digest)
+        value = _VERSION + spool.data
+
+        def change(batch: WriteBatch) -> bool:
+            old = batch.get(BLOBS, key)
+            if old is None:
+                batch.put(BLOBS, key, value)
+                batch.count(KIND, 1, len(value) - 1)
+                return True
+            if old != value:  # a bad copy, replaced by the good bytes at hand
+                batch.count(KIND, 0, len(value) - len(old))
+                batch.put(BLOBS, key, value)
+            return False
+
+        return await self._environment.write(change, len(value))
+
+    def get(self, digest: Digest) -> bytes | None:
+        """The verified bytes, or None. Raises Corrupt and changes nothing if they don't fit.
+
+        Blocks for the read of a few pages at most, so it may be called on the event loop.
+        """
+        value = self._read(_key(digest))
+        if value is None:
+            return None
+        if not _fits(value, digest):
+            raise Corrupt(
+                f"the packed copy of {digest} is bad",
+                hint="Run tierce doctor, and put the blob again from a good copy.",
+            )
+        return value[1:]
+
+    async def open(self, digest: Digest) -> SmallBlob:
+        try:
+            data = self.get(digest)
+        except Corrupt:
+            await self._quarantine_bad(digest)
+            data = None
+        if data is None:
+            raise NotFound(f"{digest} is not here")
+        return SmallBlob(digest, data)
+
+    async def stat(self, digest: Digest) -> int:
+        with self._environment.read() as transaction:
+            value = transaction.get(_key(digest), db=self._blobs)
+            if value is None:
+                raise NotFound(f"{digest} is not here")
+            return len(value) - 1
+
+    async def verify(self, digest: Digest, *, repair: bool) -> int:
+        try:
+            loop = asyncio.get_running_loop()
+            data = await loop.run_in_executor(self._pool, self.get, digest)
+        except Corrupt:
+            if repair:
+                await self._quarantine_bad(digest)
+            raise
+        if data is None:
+            raise NotFound(f"{digest} is not here")
+        return len(data)
+
+    async def delete(self, digest: Digest) -> bool:
+        key = _key(digest)
+
+        def change(batch: WriteBatch) -> bool:
+            old = batch.get(BLOBS, key)
+            if old is None:
+                return False
+            size = len(old) - 1
+            batch.delete(BLOBS, key)
+            batch.count(KIND, -1, -size)
+            return True
+
+        return await self._environment.write(change)
+
+    async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._list, after, limit)
+
+    async def counts(self) -> Counts:
+        return self._environment.counts(KIND)
+
+    async def set_counts(self, counts: Counts) -> None:
+        """Replace the counts by those of a full walk."""
+        await self._environment.write(lambda batch: batch.set_counts(KIND, counts))
+
+    def _read(self, key: bytes) -> bytes | None:
+        with self._environment.read() as transaction:
+            value = transaction.get(key, db=self._blobs)
+            return None if value is None else bytes(value)
+
+    def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        found: list[BlobInfo] = []
+        with (
+            self._environment.read() as transaction,
+            transaction.cursor(db=self._blobs) as cursor,
+        ):
+            more = cursor.first() if after is None else cursor.set_range(_key(after) + b"\0")
+            while more and len(found) < limit:
+                digest = _digest(bytes(cursor.key()))
+                if digest is None:
+                    log.error("the index holds a key that names no blob: %s", cursor.key().hex())
+                else:
+                    found.append(BlobInfo(digest, len(cursor.value()) - 1))
+                more = cursor.next()
+        return found
+
+    async def _quarantine_bad(self, digest: Digest) -> None:
+        key = _key(digest)
+
+        def change(batch: WriteBatch) -> None:
+            value = batch.get(BLOBS, key)
+            # Someone may have put a good copy in the meantime.
+            if value is None or _fits(bytes(value), digest):
+                return
+            bad = bytes(value[1:])
+            try:
+                self._quarantine.take_bytes(digest, bad)
+            except OSError:
+                # It stays where it is, and is found bad again by whoever reads it.
+                log.exception("the bad copy of %s could not be moved to quarantine", digest)
+                return
+            batch.delete(BLOBS, key)
+            batch.count(KIND, -1, -len(bad))
+
+        await self._environment.write(change)
+
+
+def _key(digest: Digest) -> bytes:
+    return digest.algorithm.encode() + b":" + digest.raw
+
+
+def _fits(value: bytes, digest: Digest) -> bool:
+    return value[:1] == _VERSION and Digest.of(memoryview(value)[1:], digest.algorithm) == digest
+
+
+def _digest(key: bytes) -> Digest | None:
+    name, _, raw = key.partition(b":")
+    algorithm = ALGORITHMS.get(name.decode("ascii", "replace"))
+    if algorithm is None or len(raw) != algorithm.size_bytes:
+        return None
+    return Digest(algorithm.name, raw)

@@ -1,0 +1,229 @@
+"""A body on its way in: received, hashed, and held until it is known what it is.
+
+A spool keeps a small body in memory and moves a larger one to a file under ``tmp/``, written in the
+final layout (layout.py), so that a store can take the file over with a rename. Hashing, checksums
+and writing of a large body happen in a thread, a piece at a time, while the next piece is received:
+two pieces of memory a spool, whatever the size of the body.
+
+Nothing that a spool writes is visible as a blob. A spool that is discarded, or whose process dies,
+leaves at most a file under ``tmp/`` whose name begins with the process's number, by which
+:func:`sweep` finds it.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from tierce.blobs import layout
+from tierce.blobs.space import SpaceGuard
+from tierce.core.digest import Digest, new_hasher
+from tierce.core.errors import TierceError, TooLarge, from_os_error
+from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES
+
+assert PIECE_BYTES % CHUNK_BYTES == 0, "pieces are cut at chunk borders"
+
+_serial = itertools.count()
+
+
+class Spool:
+    """One body. Write it, finish it, hand it to a store, discard it; in that order, from one task.
+
+    After :meth:`finish`, ``digest`` and ``size`` (bytes) are set and either ``data`` (a body of at
+    most ``memory_limit_bytes``) or ``path`` (a synced file in the layout of large blobs) holds it.
+    """
+
+    def __init__(self, spooler: "Spooler", algorithm: str, memory_limit_bytes: int) -> None:
+        self._spooler = spooler
+        self._memory_limit_bytes = memory_limit_bytes
+        self._algorithm = algorithm
+        self._hasher = new_hasher(algorithm)
+        self._small: list[bytes] = []
+        self._piece = bytearray()
+        self._spare = bytearray()
+        self._filled = 0
+        self._job: asyncio.Future[None] | None = None
+        self._fd = -1
+        self._table: list[bytes] = []
+        self._chunks = 0
+        self._digest: Digest | None = None
+        self.size = 0
+        self.data: bytes | None = None
+        self.path: Path | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """The name of the finished body."""
+        assert self._digest is not None, "a spool has a digest once it is finished"
+        return self._digest
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes. Raises TooLarge, Full, ReadOnly or Unavailable; discard it then."""
+        self.size += len(data)
+        if self.size > self._spooler.blob_limit_bytes:
+            raise TooLarge(
+                f"the body is larger than {self._spooler.blob_limit_bytes} bytes",
+                hint="Send less at once, or raise the setting blob_limit_bytes.",
+            )
+        if self._fd < 0:
+            self._small.append(data)
+            if self.size <= self._memory_limit_bytes:
+                return
+            self._create()
+            data = b"".join(self._small)
+            self._small.clear()
+        await self._fill(data)
+
+    async def finish(self) -> Digest:
+        """End the body: the digest is known, and a large body's file is complete and synced."""
+        if self._fd < 0:
+            self.data = b"".join(self._small)
+            self._small.clear()
+            if self.size <= CHUNK_BYTES:
+                self._hasher.update(self.data)
+            else:
+                await self._in_thread(self._hash_small)
+        else:
+            await self._flush()
+            await self._wait()
+            await self._in_thread(self._write_tail)
+        self._digest = Digest(self._algorithm, self._hasher.digest())
+        return self._digest
+
+    async def discard(self) -> None:
+        """Let go of memory and file. Safe at any point, and more than once."""
+        # A write in a thread must end before its descriptor is closed: the number may be used again.
+        if self._job is not None:
+            with contextlib.suppress(TierceError):
+                await asyncio.shield(self._wait())
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.path = None
+        self.data = None
+
+    def _create(self) -> None:
+        self._spooler.space.check()
+        self.path = self._spooler.new_path()
+        try:
+            self._fd = os.open(
+                self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+            )
+        except OSError as error:
+            self.path = None
+            raise from_os_error(error, "receiving a body") from error
+        self._piece, self._spare = bytearray(PIECE_BYTES), bytearray(PIECE_BYTES)
+
+    async def _fill(self, data: bytes) -> None:
+        """Copy into the current piece; each full piece goes to a thread."""
+        view = memoryview(data)
+        while view:
+            part = view[: PIECE_BYTES - self._filled]
+            self._piece[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            view = view[len(part) :]
+            if self._filled == PIECE_BYTES:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        await self._wait()
+        self._spooler.space.check()
+        piece, length = self._piece, self._filled
+        # The piece written before this one is done with, so the two take turns.
+        self._piece, self._spare, self._filled = self._spare, piece, 0
+        self._job = asyncio.ensure_future(
+            self._in_thread(lambda: self._write_piece(memoryview(piece)[:length]))
+        )
+
+    async def _wait(self) -> None:
+        """Wait for the piece that is being written, if any; its error is raised here."""
+        if self._job is not None:
+            job = self._job
+            await asyncio.shield(job)
+            self._job = None
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._spooler.pool, work)
+        except OSError as error:
+            raise from_os_error(error, "receiving a body") from error
+
+    def _hash_small(self) -> None:
+        assert self.data is not None
+        self._hasher.update(self.data)
+
+    def _write_piece(self, piece: memoryview) -> None:
+        self._hasher.update(piece)
+        self._table.append(layout.sums(piece, self._chunks))
+        self._chunks += layout.chunk_count(len(piece))
+        write_all(self._fd, piece)
+
+    def _write_tail(self) -> None:
+        write_all(self._fd, memoryview(b"".join(self._table) + layout.footer(self.size)))
+        os.fsync(self._fd)
+
+
+class Spooler:
+    """Makes spools that share a directory, limits and a thread pool.
+
+    ``directory`` must be on the file system of the store's files, or they can't be taken over.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        pool: Executor,
+        space: SpaceGuard,
+        memory_limit_bytes: int,
+        blob_limit_bytes: int,
+    ) -> None:
+        self.directory = directory
+        self.pool = pool
+        self.space = space
+        self.memory_limit_bytes = memory_limit_bytes
+        self.blob_limit_bytes = blob_limit_bytes
+
+    def new_path(self) -> Path:
+        """A name under ``tmp/`` that no other spool has, and that tells whose it is."""
+        return self.directory / f"{os.getpid()}-{next(_serial)}.spool"
+
+    def new(self, algorithm: str, memory_limit_bytes: int | None = None) -> Spool:
+        """Start a body. Raises BadRequest for an unknown algorithm.
+
+        ``memory_limit_bytes`` overrides the spooler's; -1 sends every body to a file.
+        """
+        if memory_limit_bytes is None:
+            memory_limit_bytes = self.memory_limit_bytes
+        return Spool(self, algorithm, memory_limit_bytes)
+
+    @contextlib.asynccontextmanager
+    async def holding(self, data: bytes, algorithm: str) -> AsyncIterator[Spool]:
+        """A finished spool of bytes at hand, discarded at the end."""
+        spool = self.new(algorithm)
+        try:
+            await spool.write(data)
+            await spool.finish()
+            yield spool
+        finally:
+            await spool.discard()
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write every byte, however few the system takes at a time. Raises OSError."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def sweep(directory: Path, pid: int | None = None) -> int:
+    """Remove what spools left behind: all of it, or only what process ``pid`` left. Returns how many."""
+    pattern = "*.spool" if pid is None else f"{pid}-*.spool"
+    left = list(directory.glob(pattern))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)

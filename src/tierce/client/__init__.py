@@ -1,0 +1,13 @@
+"""A Python client for a node's native door. It imports the core only.
+
+``Client`` is the asynchronous one, ``BlockingClient`` the same for plain code. Both verify what
+they fetch against its digest, resume what was interrupted, and try again what may work later.
+"""
+
+from tierce.client.answers import Entry, Page, Stored
+from tierce.client.blocking import BlockingClient
+from tierce.client.client import Client
+from tierce.client.downloads import Progress
+from tierce.client.retrying import Retry
+
+__all__ = ["BlockingClient", "Client", "Entry", "Page", "Progress", "Retry", "Stored"]

@@ -1,0 +1,86 @@
+"""The errors that cross layers: few, and split by what the caller does next.
+
+Each carries a message (what happened) and a hint (what to do about it). None knows a status code:
+every door owns one table from these classes to its answers, and a test proves that it covers all.
+"""
+
+import errno
+
+
+class TierceError(Exception):
+    """Base of the family. ``hint`` is a sentence that says what to do; it may be empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class NotFound(TierceError):
+    """The thing asked for is not here. Asking again changes nothing."""
+
+
+class BadRequest(TierceError):
+    """The request can't be carried out as it stands: correct it."""
+
+
+class TooLarge(BadRequest):
+    """A body, header or name is over its limit."""
+
+
+class DigestMismatch(BadRequest):
+    """The bytes that came are not the bytes that were announced. Nothing was stored."""
+
+
+class TooSlow(BadRequest):
+    """The client sent or took bytes more slowly than the limit. Nothing was stored."""
+
+
+class Refused(TierceError):
+    """The caller lacks a right."""
+
+
+class Unauthenticated(Refused):
+    """No token, or an unknown one, where one is needed."""
+
+
+class Forbidden(Refused):
+    """A valid token, without the right that this needs."""
+
+
+class Conflict(TierceError):
+    """The state of the store forbids it now, for instance a failed precondition."""
+
+
+class Unavailable(TierceError):
+    """It may work later or on another node: try again."""
+
+
+class ReadOnly(Unavailable):
+    """The node was set read-only by its operator."""
+
+
+class Corrupt(TierceError):
+    """Bytes on disk are not what they should be. They were not served."""
+
+
+class Full(TierceError):
+    """No room: the disk, or the reserve that is kept free, leaves no space for this."""
+
+
+def from_os_error(error: OSError, doing: str) -> TierceError:
+    """The one place where the operating system's errors become ours. ``doing`` names the attempt."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return Full(
+            f"no space left while {doing}",
+            hint="Free some space or add a disk; the node accepts writes again by itself.",
+        )
+    if error.errno == errno.EIO:
+        return Corrupt(
+            f"the disk reported an input/output error while {doing}",
+            hint="Look at the kernel log, and replace the disk if it is failing.",
+        )
+    return Unavailable(
+        f"{error.strerror or error} while {doing}",
+        hint="Look at the node's log, then try again.",
+    )

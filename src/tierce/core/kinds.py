@@ -1,0 +1,275 @@
+"""The kinds of values that settings hold: how each is read, and how it is shown.
+
+A kind reads what any source may give: text from flags and the environment, and numbers, booleans,
+text and arrays from TOML. It raises BadRequest with a hint, and knows neither the setting nor the
+source; whoever called adds those. What ``show`` gives back hides secrets and is read again by
+``parse`` for every kind that has none.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+from tierce.core.errors import BadRequest
+from tierce.core.listen import Listen
+from tierce.core.rights import Right, Token, format_rights, parse_rights
+from tierce.core.sizes import format_duration, format_size, parse_duration, parse_size
+from tierce.core.wording import did_you_mean, quoted
+
+T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
+
+INTEGER_MAX = (1 << 63) - 1
+NODE_ID_LIMIT_CHARACTERS = 255
+
+_WHOLE = re.compile(r"[+-]?(?=[0-9_]{1,40}$)[0-9]+(_[0-9]+)*", re.ASCII)
+_URL_CHARACTERS = re.compile(r"[!-~]+")
+_TRUE = ("true", "1", "yes", "on")
+_FALSE = ("false", "0", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A kind of value. ``many`` marks lists, ``switch`` what a flag gives without a value."""
+
+    metavar: str
+    parse: Callable[[object], T]
+    show: Callable[[T], str]
+    many: bool = False
+    switch: bool = False
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{quoted(value)} is not text", hint="Put it in quotes.")
+    return value
+
+
+def _between(shown: str, value: float, minimum: float, maximum: float, unit: str) -> None:
+    if not minimum <= value <= maximum:
+        side = f"below {minimum:g}" if value < minimum else f"above {maximum:g}"
+        upper = f" to {maximum:g}" if maximum < INTEGER_MAX else " up"
+        raise BadRequest(f"{shown} is {side}", hint=f"Write {unit} from {minimum:g}{upper}.")
+
+
+def whole(minimum: int, maximum: int = INTEGER_MAX) -> Kind[int]:
+    """A whole number."""
+
+    def parse(value: object) -> int:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not _WHOLE.fullmatch(text.strip()):
+            raise BadRequest(f"{quoted(value)} is not a whole number", hint="Write it in digits.")
+        number = int(text)
+        _between(quoted(value), number, minimum, maximum, "a whole number")
+        return number
+
+    return Kind("NUMBER", parse, str)
+
+
+def size(minimum: int = 0, maximum: int = INTEGER_MAX) -> Kind[int]:
+    """A number of bytes."""
+
+    def parse(value: object) -> int:
+        size_bytes = parse_size(value)
+        if not minimum <= size_bytes <= maximum:
+            upper = f" to {format_size(maximum)}" if maximum < INTEGER_MAX else " up"
+            raise BadRequest(
+                f"{quoted(value)} is {'too small' if size_bytes < minimum else 'too large'}",
+                hint=f"Write a size from {format_size(minimum)}{upper}.",
+            )
+        return size_bytes
+
+    return Kind("SIZE", parse, format_size)
+
+
+def duration(minimum: float = 0.001, *, else_seconds: float | None = None) -> Kind[float]:
+    """Seconds. What is below ``minimum`` becomes ``else_seconds``, or is refused without one."""
+
+    def parse(value: object) -> float:
+        seconds = parse_duration(value)
+        if seconds < minimum and else_seconds is not None:
+            return else_seconds
+        _between(quoted(value), seconds, minimum, INTEGER_MAX, "a number of seconds")
+        return seconds
+
+    return Kind("SECONDS", parse, format_duration)
+
+
+def or_auto(kind: Kind[T], automatic: Callable[[], T], shown: str = "") -> Kind[T]:
+    """The kind, with the word ``auto`` for what ``automatic`` gives (shown as ``shown`` if set)."""
+
+    def parse(value: object) -> T:
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return automatic()
+        try:
+            return kind.parse(value)
+        except BadRequest as error:
+            raise BadRequest(error.message, hint=f"{error.hint} Or write auto.") from None
+
+    def show(value: T) -> str:
+        return shown if shown and value == automatic() else kind.show(value)
+
+    return Kind(f"{kind.metavar}|auto", parse, show)
+
+
+def optional(kind: Kind[T]) -> Kind[T | None]:
+    """The kind, or None where the text is empty."""
+
+    def parse(value: object) -> T | None:
+        return None if value == "" else kind.parse(value)
+
+    def show(value: T | None) -> str:
+        return "" if value is None else kind.show(value)
+
+    return Kind(kind.metavar, parse, show)
+
+
+def listed(kind: Kind[T], *, at_least: int = 0) -> Kind[tuple[T, ...]]:
+    """Any number of values of a kind, each once."""
+
+    def parse(value: object) -> tuple[T, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise BadRequest(
+                "it is not a list", hint='Write an array, as in ["FIRST", "SECOND"], even for one.'
+            )
+        items = tuple(kind.parse(item) for item in value)
+        if len(items) < at_least:
+            raise BadRequest("the list is empty", hint=f"Name at least {at_least}.")
+        for index, item in enumerate(items):
+            if item in items[:index]:
+                raise BadRequest(f"{quoted(kind.show(item))} is there twice", hint="Drop one.")
+        return items
+
+    def show(values: tuple[T, ...]) -> str:
+        return ",".join(map(kind.show, values))
+
+    return Kind(kind.metavar, parse, show, many=True)
+
+
+def choice(*names: Name) -> Kind[Name]:
+    """One of a few words."""
+
+    def parse(value: object) -> Name:
+        word = _text(value).strip().lower()
+        for name in names:
+            if name == word:
+                return name
+        raise BadRequest(
+            f"{quoted(value)} is not a choice",
+            hint=did_you_mean(word, names, f"Write one of {', '.join(names)}."),
+        )
+
+    return Kind("|".join(names), parse, str)
+
+
+def _parse_switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in _TRUE and word not in _FALSE:
+        raise BadRequest(f"{quoted(value)} is neither true nor false", hint="Write true or false.")
+    return word in _TRUE
+
+
+def _parse_path(value: object) -> Path:
+    text = _text(value)
+    if not text or "\0" in text:
+        raise BadRequest(f"{quoted(text)} is not a path", hint="Name a file or a directory.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"the path {quoted(text)} is not UTF-8", hint="Rename it.") from None
+    return Path(text)
+
+
+def _parse_node_id(value: object) -> str:
+    text = _text(value)
+    if len(text) > NODE_ID_LIMIT_CHARACTERS:
+        raise BadRequest(
+            f"the id has {len(text)} characters",
+            hint=f"Use {NODE_ID_LIMIT_CHARACTERS} at most.",
+        )
+    if not text.isprintable() or "/" in text or text != text.strip():
+        raise BadRequest(
+            f"{quoted(text)} can't be the id of a node",
+            hint="Use no slash, no control character, and no space at either end.",
+        )
+    return text
+
+
+def _parse_url(value: object) -> str:
+    text = _text(value).strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not _URL_CHARACTERS.fullmatch(text) or re.search(r"[?#@\\]", text):
+        raise BadRequest(
+            f"{quoted(value)} is not a base URL", hint="Write it as in http://10.0.0.5:8080."
+        )
+    return text
+
+
+def _parse_secret(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise BadRequest(
+            "the secret has a control character in it", hint="Use letters, digits and punctuation."
+        )
+    return value
+
+
+def _parse_listen(value: object) -> Listen:
+    return Listen.parse(_text(value))
+
+
+def _parse_token(value: object) -> Token:
+    if not isinstance(value, str):
+        raise BadRequest("a token is not text", hint="Put it in quotes.")
+    return Token.parse(value)
+
+
+def _parse_anonymous(value: object) -> frozenset[Right] | None:
+    word = _text(value).strip().lower()
+    if word == "auto":
+        return None
+    try:
+        return frozenset() if word == "none" else parse_rights(word)
+    except BadRequest as error:
+        raise BadRequest(error.message, hint=f"{error.hint} Or write none or auto.") from None
+
+
+def _show_anonymous(rights: frozenset[Right] | None) -> str:
+    return "auto" if rights is None else format_rights(rights) or "none"
+
+
+def _show_token(token: Token) -> str:
+    return token.masked
+
+
+def _show_secret(secret: str) -> str:
+    return "set" if secret else "not set"
+
+
+def cpu_count() -> int:
+    """The processors that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+switch: Kind[bool] = Kind("", _parse_switch, lambda value: str(value).lower(), switch=True)
+path: Kind[Path] = Kind("PATH", _parse_path, str)
+node_id: Kind[str] = Kind("ID", _parse_node_id, str)
+base_url: Kind[str] = Kind("URL", _parse_url, str)
+base_url_or_empty: Kind[str] = Kind(
+    "URL", lambda value: "" if value == "" else _parse_url(value), str
+)
+listen: Kind[Listen] = Kind("DOOR=HOST:PORT", _parse_listen, str)
+token: Kind[Token] = Kind("NAME:RIGHTS:sha256-HEX", _parse_token, _show_token)
+secret: Kind[str] = Kind("SECRET", _parse_secret, _show_secret)
+anonymous_rights: Kind[frozenset[Right] | None] = Kind(
+    "RIGHTS|none|auto", _parse_anonymous, _show_anonymous
+)

@@ -1,0 +1,41 @@
+"""Every metric of the node, named once. docs/metrics.md explains them and a test keeps it whole.
+
+Counters and histograms live in the process that counts. When a node runs several processes, the
+environment variable PROMETHEUS_MULTIPROC_DIR is set before any of them starts, and the client
+library keeps the values in files there, so that whichever worker is scraped answers for all.
+Gauges are not kept here: they are read from the store when a scrape asks (see doors/native).
+"""
+
+from prometheus_client import Counter, Histogram
+
+REQUESTS = Counter("tierce_requests", "Requests answered.", ["door", "route", "method", "status"])
+REQUEST_SECONDS = Histogram(
+    "tierce_request_seconds",
+    "Time from the request's headers to the end of its answer, in seconds.",
+    ["door", "route"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+)
+RECEIVED_BYTES = Counter("tierce_received_bytes", "Bytes of blobs received.", ["door"])
+SENT_BYTES = Counter("tierce_sent_bytes", "Bytes of blobs sent.", ["door"])
+COMMITS = Counter("tierce_commits", "Transactions committed to the index, each with one sync.")
+COMMIT_WRITES = Histogram(
+    "tierce_commit_writes",
+    "Writes that shared one commit.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+COMMIT_SECONDS = Histogram(
+    "tierce_commit_seconds",
+    "Time that one commit took, its sync included, in seconds.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+VERIFY_FAILURES = Counter(
+    "tierce_verify_failures", "Copies found bad and moved to quarantine.", ["kind"]
+)
+SLOW_CLIENTS = Counter(
+    "tierce_slow_clients", "Connections ended for too little progress.", ["phase"]
+)
+WORKER_RESTARTS = Counter(
+    "tierce_worker_restarts", "Processes of the node started again.", ["role"]
+)
+SCRUBBED_BLOBS = Counter("tierce_scrubbed_blobs", "Blobs verified in the background.")
+SCRUBBED_BYTES = Counter("tierce_scrubbed_bytes", "Bytes verified in the background.")

@@ -1,0 +1,235 @@
+# ruff: noqa: RUF009  (_setting is dataclasses.field with more to say)
+"""What an operator may set: each declared once, with its kind, default and help.
+
+From the fields of :class:`Settings` come the flags, the environment names, the keys of the TOML
+file, ``tierce config`` and the check of the documentation. ``core/resolve.py`` puts the sources
+together, and checks there what settings must agree on among each other, as it knows their origins.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from tierce.core import kinds, limits
+from tierce.core.kinds import Kind
+from tierce.core.listen import Listen
+from tierce.core.rights import ALL_RIGHTS, Right, Token
+
+__all__ = ["SETTINGS", "Listen", "Right", "Setting", "Settings", "Token"]
+__all__ += ["from_json", "shown", "to_json"]
+
+T = TypeVar("T")
+
+_KEY = "setting"
+ENVIRONMENT_PREFIX = "TIERCE_"
+
+
+class Setting(NamedTuple):
+    """What is known of one setting. ``help`` is a sentence that names the unit."""
+
+    name: str
+    kind: Kind[Any]
+    help: str
+    default_text: str
+    secret: bool
+    is_flag: bool
+    in_file: bool
+
+    @property
+    def flag(self) -> str:
+        """``--blob-limit-bytes`` for ``blob_limit_bytes``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def environment(self) -> str:
+        """``TIERCE_BLOB_LIMIT_BYTES`` for ``blob_limit_bytes``."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    def shown(self, value: object) -> str:
+        """The value as text, with what is secret in it masked."""
+        return self.kind.show(value)
+
+
+def _setting(
+    default: T | Callable[[], T],
+    kind: Kind[T],
+    help_: str,
+    *,
+    default_text: str | None = None,
+    secret: bool = False,
+    is_flag: bool = True,
+    in_file: bool = True,
+) -> T:
+    """Declare a field of Settings. Typed as its value, as ``dataclasses.field`` is."""
+    factory = default if callable(default) else lambda: default
+    if default_text is None:
+        default_text = kind.show(factory())
+    setting = Setting("", kind, help_, default_text, secret, is_flag, in_file)
+    return field(default_factory=factory, repr=not secret, metadata={_KEY: setting})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force. Names end in their unit where they have one."""
+
+    data: Path = _setting(
+        Path("data"), kinds.path, "Directory that holds everything the node stores."
+    )
+    node_id: str = _setting(
+        "",
+        kinds.node_id,
+        "Id of the node, unique in its cluster; made at the first start if not set.",
+    )
+    listen: tuple[Listen, ...] = _setting(
+        (Listen("native", "127.0.0.1", 7070),),
+        kinds.listed(kinds.listen, at_least=1),
+        "Where a door listens; port 0 picks a free one.",
+    )
+    workers: int = _setting(
+        lambda: min(kinds.cpu_count(), limits.WORKERS_MAX),
+        kinds.or_auto(
+            kinds.whole(1, limits.WORKERS_MAX),
+            lambda: min(kinds.cpu_count(), limits.WORKERS_MAX),
+        ),
+        "Number of worker processes; auto is one for each processor.",
+        default_text="auto",
+    )
+    read_only: bool = _setting(False, kinds.switch, "Serve blobs, but take no new ones.")
+    blob_limit_bytes: int = _setting(
+        limits.BLOB_LIMIT_BYTES, kinds.size(1), "Largest blob that is taken, in bytes."
+    )
+    pack_limit_bytes: int = _setting(
+        limits.PACK_LIMIT_BYTES,
+        kinds.size(0, limits.PACK_LIMIT_MAX_BYTES),
+        "Largest blob that is packed with others rather than kept in its own file, in bytes.",
+    )
+    reserve_bytes: int | None = _setting(
+        None,
+        kinds.or_auto(kinds.optional(kinds.size()), lambda: None, "auto"),
+        "Disk space kept free, in bytes; auto is "
+        f"{limits.RESERVE_BYTES // limits.GIB} GiB or {limits.RESERVE_PERCENT} % of the disk, "
+        "whichever is smaller.",
+    )
+    min_progress_bytes_per_second: int = _setting(
+        limits.MIN_PROGRESS_BYTES_PER_SECOND,
+        kinds.size(),
+        "Slowest transfer that is put up with, in bytes per second; 0 puts up with any.",
+    )
+    progress_window_seconds: float = _setting(
+        limits.PROGRESS_WINDOW_SECONDS,
+        kinds.duration(),
+        "Time over which the speed of a transfer is judged, in seconds.",
+    )
+    header_timeout_seconds: float = _setting(
+        limits.HEADER_TIMEOUT_SECONDS,
+        kinds.duration(),
+        "Longest wait for the headers of a request, in seconds.",
+    )
+    idle_timeout_seconds: float = _setting(
+        limits.IDLE_TIMEOUT_SECONDS,
+        kinds.duration(),
+        "How long a connection is kept open between requests, in seconds.",
+    )
+    drain_timeout_seconds: float = _setting(
+        limits.DRAIN_TIMEOUT_SECONDS,
+        kinds.duration(0),
+        "How long running requests may take to end when the node stops, in seconds.",
+    )
+    access_log: bool = _setting(False, kinds.switch, "Log every request.")
+    log_format: Literal["text", "json"] = _setting(
+        "text", kinds.choice("text", "json"), "Form of the log: lines for people, or JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", kinds.choice("debug", "info", "warning", "error"), "Least level that is logged."
+    )
+    tls_certificate: Path | None = _setting(
+        None,
+        kinds.optional(kinds.path),
+        "PEM file with the certificate chain; with it, all doors speak TLS.",
+    )
+    tls_key: Path | None = _setting(
+        None, kinds.optional(kinds.path), "PEM file with the key of the certificate."
+    )
+    tokens: tuple[Token, ...] = _setting(
+        (),
+        kinds.listed(kinds.token),
+        "Tokens that are accepted, each with its name, its rights and its hash.",
+        secret=True,
+        is_flag=False,
+    )
+    anonymous_rights: frozenset[Right] | None = _setting(
+        None,
+        kinds.anonymous_rights,
+        "Rights without a token; auto is all when no token is set, and none when some are.",
+    )
+    replication: int = _setting(1, kinds.whole(1), "Number of nodes that keep each blob.")
+    max_replication: int = _setting(
+        0,
+        kinds.whole(0),
+        "Number of copies above which surplus ones are removed; raised to replication if lower.",
+    )
+    cask_base_url: str = _setting(
+        "",
+        kinds.base_url_or_empty,
+        "Address of the Cask door for other nodes; made from its listen address if not set.",
+    )
+    cluster_secret: str = _setting(
+        "",
+        kinds.secret,
+        "Secret that all nodes of a cluster share.",
+        default_text="",
+        secret=True,
+        is_flag=False,
+        in_file=False,
+    )
+    cluster_secret_file: Path | None = _setting(
+        None, kinds.optional(kinds.path), "File that holds the cluster secret, and nothing else."
+    )
+    heartbeat_interval_seconds: float = _setting(
+        60.0,
+        kinds.duration(1, else_seconds=60.0),
+        "Time between two heartbeats, in seconds; less than 1 becomes 60.",
+    )
+    scrub_interval_seconds: float = _setting(
+        5.0,
+        kinds.duration(1, else_seconds=5.0),
+        "Time between the checks of two stored files, in seconds; less than 1 becomes 5.",
+    )
+    join: tuple[str, ...] = _setting(
+        (), kinds.listed(kinds.base_url), "Base URL of a node of the cluster to join at the start."
+    )
+
+    def __post_init__(self) -> None:
+        if self.max_replication < self.replication:
+            object.__setattr__(self, "max_replication", self.replication)
+
+    @property
+    def anonymous_rights_in_force(self) -> frozenset[Right]:
+        """What a caller without a token may do, with ``auto`` worked out."""
+        if self.anonymous_rights is not None:
+            return self.anonymous_rights
+        return frozenset() if self.tokens else ALL_RIGHTS
+
+
+SETTINGS: dict[str, Setting] = {
+    each.name: cast(Setting, each.metadata[_KEY])._replace(name=each.name)
+    for each in fields(Settings)
+}
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every setting as text, with secrets masked. Empty text stands for what is not set."""
+    return {name: setting.shown(getattr(settings, name)) for name, setting in SETTINGS.items()}
+
+
+def to_json(settings: Settings) -> bytes:
+    """All settings, the secret too, for :func:`from_json` in another process of this node."""
+    return msgspec.json.encode(settings, enc_hook=str)
+
+
+def from_json(data: bytes) -> Settings:
+    """The settings that :func:`to_json` was given."""
+    return msgspec.json.decode(data, type=Settings, dec_hook=lambda kind, value: kind(value))
