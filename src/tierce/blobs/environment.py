@@ -121,19 +121,23 @@ class Environment:
         """The handle of a database, for cursors and gets in a read transaction."""
         return self._databases[name]
 
-    async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
-        """Apply a change and return its result, once it is committed and synced.
+    def submit(self, change: Callable[[WriteBatch], T], size: int = 0) -> asyncio.Future[T]:
+        """Put a change in line; the future is done once it is committed and synced.
 
         ``change`` runs in another thread, after changes submitted before it. It either raises a
         TierceError before its first write, or succeeds; ``size`` is about what it writes, in
-        bytes. A caller that is cancelled does not undo its change.
+        bytes. Cancelling the future does not undo the change.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Write(change, size, done))
         if self._committer is None:
             self._committer = loop.create_task(self._commit_waiting())
-        return await done
+        return done
+
+    async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
+        """Apply a change and return its result, once it is committed and synced (see submit)."""
+        return await self.submit(change, size)
 
     def write_now(self, change: Callable[[WriteBatch], T]) -> T:
         """Apply one change and commit it, blocking; for tools that run without an event loop."""
@@ -152,7 +156,7 @@ class Environment:
 
     async def close(self) -> None:
         """Commit what was submitted, then close."""
-        if self._committer is not None:
+        while self._committer is not None:
             await self._committer
         self._thread.shutdown()
         self._lmdb.close()
@@ -161,15 +165,16 @@ class Environment:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch = self._next_batch()
+            changes = [write.change for write in batch]
+            results: list[Any]
             try:
-                results = await loop.run_in_executor(
-                    self._thread, self._commit, [write.change for write in batch]
-                )
+                results = await loop.run_in_executor(self._thread, self._commit, changes)
             except TierceError as error:
-                for write in batch:
-                    if not write.done.done():
-                        write.done.set_exception(_again(error))
-                continue
+                results = [_again(error) for _ in batch]
+            except Exception as error:
+                # A mistake in one change must not leave the others waiting for ever.
+                log.exception("a batch of changes failed")
+                results = [Unavailable(f"the index failed: {error}") for _ in batch]
             for write, result in zip(batch, results, strict=True):
                 if write.done.done():
                     continue

@@ -11,7 +11,7 @@ import enum
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import NoReturn
@@ -126,7 +126,7 @@ class FileBlob:
     def data(self) -> bytes | None:
         return None
 
-    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         stop = self.size if stop is None else min(stop, self.size)
         hasher = new_hasher(self.digest.algorithm) if (start, stop) == (0, self.size) else None
         if start >= stop and hasher is None:

@@ -204,9 +204,7 @@ class FilesStore:
 
     def _count(self, blobs: int, size: int) -> None:
         """Counts ride along with the next commit; nobody waits for them."""
-        write = asyncio.ensure_future(
-            self._environment.write(lambda batch: batch.count(KIND, blobs, size))
-        )
+        write = self._environment.submit(lambda batch: batch.count(KIND, blobs, size))
         write.add_done_callback(_log_failure)
 
     def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:

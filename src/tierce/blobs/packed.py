@@ -6,7 +6,7 @@ is a version byte and the bytes themselves. A value is hashed before it is hande
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 
 from tierce.blobs.environment import BLOBS, Environment, WriteBatch
@@ -30,7 +30,7 @@ class SmallBlob:
         self.size = len(data)
         self.data: bytes | None = data
 
-    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         assert self.data is not None
         yield self.data[start:stop]
 

@@ -12,6 +12,7 @@ leaves at most a file under ``tmp/`` whose name begins with the process's number
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,7 @@ from pathlib import Path
 from tierce.blobs import layout
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest, new_hasher
-from tierce.core.errors import TierceError, TooLarge, from_os_error
+from tierce.core.errors import DigestMismatch, TierceError, TooLarge, from_os_error
 from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES
 
 assert PIECE_BYTES % CHUNK_BYTES == 0, "pieces are cut at chunk borders"
@@ -36,11 +37,18 @@ class Spool:
     most ``memory_limit_bytes``) or ``path`` (a synced file in the layout of large blobs) holds it.
     """
 
-    def __init__(self, spooler: "Spooler", algorithm: str, memory_limit_bytes: int) -> None:
+    def __init__(
+        self,
+        spooler: "Spooler",
+        algorithm: str,
+        memory_limit_bytes: int,
+        expected: tuple[Digest, ...],
+    ) -> None:
         self._spooler = spooler
         self._memory_limit_bytes = memory_limit_bytes
         self._algorithm = algorithm
-        self._hasher = new_hasher(algorithm)
+        self._hashers = {name: new_hasher(name) for name in {algorithm, *(e[0] for e in expected)}}
+        self._expected = expected
         self._small: list[bytes] = []
         self._piece = bytearray()
         self._spare = bytearray()
@@ -78,19 +86,24 @@ class Spool:
         await self._fill(data)
 
     async def finish(self) -> Digest:
-        """End the body: the digest is known, and a large body's file is complete and synced."""
+        """End the body: the digest is known, and a large body's file is complete and synced.
+
+        Raises DigestMismatch if the body is not what was expected of it.
+        """
         if self._fd < 0:
             self.data = b"".join(self._small)
             self._small.clear()
             if self.size <= CHUNK_BYTES:
-                self._hasher.update(self.data)
+                self._hash(self.data)
             else:
-                await self._in_thread(self._hash_small)
+                await self._in_thread(functools.partial(self._hash, self.data))
+            self._check()
         else:
             await self._flush()
             await self._wait()
+            self._check()
             await self._in_thread(self._write_tail)
-        self._digest = Digest(self._algorithm, self._hasher.digest())
+        self._digest = Digest(self._algorithm, self._hashers[self._algorithm].digest())
         return self._digest
 
     async def discard(self) -> None:
@@ -153,12 +166,21 @@ class Spool:
         except OSError as error:
             raise from_os_error(error, "receiving a body") from error
 
-    def _hash_small(self) -> None:
-        assert self.data is not None
-        self._hasher.update(self.data)
+    def _hash(self, data: bytes | memoryview) -> None:
+        for hasher in self._hashers.values():
+            hasher.update(data)
+
+    def _check(self) -> None:
+        for expected in self._expected:
+            raw = self._hashers[expected.algorithm].digest()
+            if raw != expected.raw:
+                raise DigestMismatch(
+                    f"the body's digest is {Digest(expected.algorithm, raw)}, not {expected}",
+                    hint="Nothing was stored. Check that the whole file was sent, unchanged.",
+                )
 
     def _write_piece(self, piece: memoryview) -> None:
-        self._hasher.update(piece)
+        self._hash(piece)
         self._table.append(layout.sums(piece, self._chunks))
         self._chunks += layout.chunk_count(len(piece))
         write_all(self._fd, piece)
@@ -193,14 +215,21 @@ class Spooler:
         """A name under ``tmp/`` that no other spool has, and that tells whose it is."""
         return self.directory / f"{os.getpid()}-{next(_serial)}.spool"
 
-    def new(self, algorithm: str, memory_limit_bytes: int | None = None) -> Spool:
+    def new(
+        self,
+        algorithm: str,
+        *,
+        expected: tuple[Digest, ...] = (),
+        memory_limit_bytes: int | None = None,
+    ) -> Spool:
         """Start a body. Raises BadRequest for an unknown algorithm.
 
-        ``memory_limit_bytes`` overrides the spooler's; -1 sends every body to a file.
+        The body must have every digest of ``expected``. ``memory_limit_bytes`` overrides the
+        spooler's; -1 sends every body to a file.
         """
         if memory_limit_bytes is None:
             memory_limit_bytes = self.memory_limit_bytes
-        return Spool(self, algorithm, memory_limit_bytes)
+        return Spool(self, algorithm, memory_limit_bytes, expected)
 
     @contextlib.asynccontextmanager
     async def holding(self, data: bytes, algorithm: str) -> AsyncIterator[Spool]:

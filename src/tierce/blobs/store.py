@@ -4,7 +4,7 @@ A store maps digests to immutable bytes. It is told the digest by a finished Spo
 the bytes itself, so a store never has to trust a name. It verifies again whenever it reads.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
 from tierce.blobs.spool import Spool
@@ -44,7 +44,7 @@ class OpenBlob(Protocol):
         """The whole body, already verified, where it was small enough to read at once."""
         ...
 
-    def stream(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of [start, stop) in order, each piece verified before it is yielded.
 
         When the whole blob is read, its last piece comes only after the digest of the whole fits.

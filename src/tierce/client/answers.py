@@ -36,7 +36,8 @@ _T = TypeVar("_T")
 class Stored(NamedTuple):
     """A blob that the server has: ``size`` in bytes; ``created`` is False if it was there before.
 
-    After a connection that broke, ``created`` may be False though this call stored the blob.
+    After a connection that broke, ``created`` may be False though this call stored the blob; of a
+    stream the server says True in either case.
     """
 
     digest: Digest

@@ -40,7 +40,7 @@ class Client:
     """
 
     def __init__(self, url: str, token: str | None = None, *, retry: Retry | None = None) -> None:
-        """``url`` is ``http://HOST:PORT`` of a native door. Raises BadRequest if url or token can't be."""
+        """``url`` is ``http://HOST:PORT`` of a native door. Raises BadRequest for a bad url or token."""
         self._wire = Wire(url, token, retry or Retry())
 
     async def __aenter__(self) -> Self:
@@ -206,7 +206,7 @@ class Client:
             after = page.next
 
     async def delete(self, digest: Digest) -> None:
-        """Remove a blob. Raises NotFound."""
+        """Remove a blob. Raises NotFound, unless an attempt before the last may have removed it."""
         attempts = 0
 
         async def attempt() -> None:
@@ -215,7 +215,6 @@ class Client:
             try:
                 await self._wire.exchange("DELETE", f"/v1/blobs/{digest}", str(digest))
             except NotFound:
-                # An earlier attempt may have removed it before its answer was lost.
                 if attempts == 1:
                     raise
 

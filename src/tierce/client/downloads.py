@@ -10,7 +10,7 @@ import fcntl
 import os
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +21,7 @@ from tierce.client.wire import Wire
 from tierce.core.digest import Digest, Hasher, new_hasher
 from tierce.core.errors import Conflict, Corrupt
 from tierce.core.limits import KIB, PIECE_BYTES
+from tierce.core.wording import quoted
 
 __all__ = ["BlobReader", "PartFile", "Progress", "wrong_bytes"]
 
@@ -52,9 +53,10 @@ class BlobReader:
         while True:
             start = self.offset
             try:
-                async for piece in self._attempt():
-                    self.offset += len(piece)
-                    yield piece
+                async with aclosing(self._attempt()) as attempt:
+                    async for piece in attempt:
+                        self.offset += len(piece)
+                        yield piece
             except TryAgain as trouble:
                 failures = 1 if self.offset - start >= PROGRESS_BYTES else failures + 1
                 await self._wire.pause(failures, trouble)
@@ -106,7 +108,9 @@ class PartFile:
         # A cancelled download may close the file while a thread still writes to it.
         self._guard = threading.Lock()
         self.size = 0
-        self._file = open(self.path, "ab+", buffering=0, opener=_without_following)
+        self._file = open(  # noqa: SIM115 (close() closes it)
+            self.path, "ab+", buffering=0, opener=_without_following
+        )
         try:
             self._lock()
         except BaseException:
@@ -187,7 +191,7 @@ class PartFile:
 
     def _lock(self) -> None:
         busy = Conflict(
-            f"another download writes to {ascii(self.path)}", hint="Wait until it is done."
+            f"another download writes to {quoted(self.path)}", hint="Wait until it is done."
         )
         try:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

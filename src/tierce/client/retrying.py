@@ -45,7 +45,9 @@ class Retry:
         """
         if failures >= self.attempts:
             return None
-        backoff = min(self.backoff_max_seconds, self.backoff_min_seconds * 2 ** (failures - 1))
+        backoff = min(
+            self.backoff_max_seconds, self.backoff_min_seconds * 2.0 ** min(failures - 1, 32)
+        )
         if retry_after_seconds is None:
             return backoff * (0.5 + luck / 2)
         if retry_after_seconds > self.retry_after_max_seconds:

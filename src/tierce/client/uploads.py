@@ -13,6 +13,7 @@ from tierce.client.wire import SEND_PIECE_BYTES, Body
 from tierce.core.digest import Digest, new_hasher
 from tierce.core.errors import BadRequest, DigestMismatch
 from tierce.core.limits import MIB
+from tierce.core.wording import quoted
 
 # Up to here a file is read once, hashed and sent from memory; above, the server is asked first
 # whether it has the blob, because a question is then cheaper than the bytes.
@@ -30,10 +31,12 @@ class LocalFile:
         """Raises OSError, and BadRequest for what is no regular file."""
         self.path = path
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-        self._file = open(path, "rb", buffering=0, opener=_nonblocking)
+        self._file = open(  # noqa: SIM115 (close() closes it)
+            path, "rb", buffering=0, opener=_nonblocking
+        )
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             self.close()
-            raise BadRequest(f"{ascii(path)} is not a regular file")
+            raise BadRequest(f"{quoted(path)} is not a regular file")
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
@@ -102,7 +105,7 @@ def file_body(file: LocalFile, size: int, progress: Progress | None) -> Body:
 def changed(path: str) -> DigestMismatch:
     """The error for a file that isn't what it was when it was hashed."""
     return DigestMismatch(
-        f"{ascii(path)} changed while it was being stored; nothing was stored",
+        f"{quoted(path)} changed while it was being stored; nothing was stored",
         hint="Store it again when nothing writes to it.",
     )
 

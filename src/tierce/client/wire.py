@@ -6,6 +6,7 @@ for ``STALL_SECONDS`` has failed. It knows nothing of blobs.
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from tierce.client import answers
 from tierce.client.retrying import Retry, TryAgain
 from tierce.core.errors import BadRequest, TierceError, Unavailable
 from tierce.core.limits import KIB, MIB
+from tierce.core.wording import quoted
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 STALL_SECONDS = 60.0
@@ -78,6 +80,7 @@ class Wire:
             ),
             auto_decompress=False,
             read_bufsize=RECEIVE_BUFFER_BYTES,
+            middlewares=(_once,),
         )
 
     async def close(self) -> None:
@@ -117,11 +120,11 @@ class Wire:
         headers: dict[str, str] = {}
         if body is not None and body.size is not None:
             headers["Content-Length"] = str(body.size)
-        watch: _Watch | None = None
+        watch: Watch | None = None
         try:
             async with asyncio.timeout(None) as deadline:
                 if body is not None:
-                    watch = _Watch(body.pieces(), deadline, self._stall_seconds)
+                    watch = Watch(body.pieces(), deadline, self._stall_seconds)
                 async with self._request(
                     method, path, params=params, headers=headers, data=watch
                 ) as response:
@@ -148,9 +151,9 @@ class Wire:
                 await self.pause(failures, trouble)
 
     async def pause(self, failures: int, trouble: TryAgain) -> None:
-        """Wait as long as is due after ``failures`` failures in a row, or raise if that was the last."""
+        """Wait as is due after ``failures`` failures in a row, or raise if that was the last."""
         wait = trouble.retry_after_seconds
-        delay = self._retry.delay_seconds(failures, wait, random.random())
+        delay = self._retry.delay_seconds(failures, wait, random.random())  # noqa: S311 (no secret)
         if delay is not None:
             await asyncio.sleep(delay)
         elif wait is not None and failures < self._retry.attempts:
@@ -197,7 +200,7 @@ class Wire:
             return BadRequest(f"{self.base} is not an address", hint="Write http://HOST:PORT.")
         if isinstance(problem, aiohttp.ClientConnectorError):
             return TryAgain(
-                f"can't connect to {self.base}: {problem.strerror or problem.os_error}",
+                f"can't connect to {self.base}: {_reason(problem.os_error)}",
                 hint="Check the address, and that the node is running.",
             )
         if isinstance(problem, TimeoutError):
@@ -206,12 +209,12 @@ class Wire:
                 hint="Check the network and the node's load.",
             )
         return TryAgain(
-            f"the connection to {self.base} broke: {problem or type(problem).__name__}",
+            f"the connection to {self.base} broke: {str(problem) or type(problem).__name__}",
             hint="Check the network and the node's log.",
         )
 
 
-class _Watch(AsyncIterator[bytes]):
+class Watch(AsyncIterator[bytes]):
     """The pieces of a body, with a deadline on their being taken, never on their being made."""
 
     def __init__(
@@ -248,6 +251,25 @@ class _Watch(AsyncIterator[bytes]):
             self._deadline.reschedule(when)
 
 
+def _reason(error: OSError) -> str:
+    """asyncio tells the failed call in place of the reason; failures to resolve have no errno."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a request by itself, unseen by those who count attempts."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
+        raise aiohttp.ClientConnectionError(str(problem)) from problem
+
+
 async def _check(response: aiohttp.ClientResponse, subject: str) -> None:
     if response.status >= 300:
         body = await _read(response)
@@ -272,14 +294,16 @@ def _base_url(text: str) -> str:
         valid = False
     if not valid:
         raise BadRequest(
-            f"{ascii(text)} is not the address of a node", hint="Write http://HOST:PORT."
+            f"{quoted(text)} is not the address of a node", hint="Write http://HOST:PORT."
         )
     if url.user is not None or url.password is not None:
         raise BadRequest(
             "an address must not hold a user or a password", hint="Give a token instead."
         )
     if url.query_string or url.fragment:
-        raise BadRequest(f"{ascii(text)} has a query or a fragment", hint="Write http://HOST:PORT.")
+        raise BadRequest(
+            f"{quoted(text)} has a query or a fragment", hint="Write http://HOST:PORT."
+        )
     return str(url).rstrip("/")
 
 

@@ -208,7 +208,7 @@ def _parse_url(value: object) -> str:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or not _URL_CHARACTERS.fullmatch(text) or re.search(r"[?#@\\]", text):
+    if not sound or not _URL_CHARACTERS.fullmatch(text) or re.search(r"[?#@,\\]", text):
         raise BadRequest(
             f"{quoted(value)} is not a base URL", hint="Write it as in http://10.0.0.5:8080."
         )

@@ -7,7 +7,7 @@ a misspelt name must never leave a node running with a default in silence.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ DEFAULT = "default"
 OTHER_VARIABLES = ("TIERCE_CONFIG", "TIERCE_URL", "TIERCE_TOKEN")
 _TEST_PREFIX = "TIERCE_TEST_"
 
+# Kubernetes gives every pod variables that are named after the Services around it.
+KUBERNETES_HINT = "If Kubernetes set it for a Service, set enableServiceLinks: false in the pod."
 _OF_KUBERNETES = re.compile(r"[A-Z0-9_]+_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
 
 
@@ -56,6 +58,7 @@ def resolve(
     ``flags`` maps names of settings to text, lists of text, booleans or :class:`Given`; None and
     empty lists stand for flags that were not given, as do empty variables in ``environ``.
     """
+    assert flags.keys() <= SETTINGS.keys(), f"no settings: {flags.keys() - SETTINGS.keys()}"
     _refuse_unknown_variables(environ)
     _refuse_unknown_keys(file, file_name)
     values: dict[str, Any] = {}
@@ -71,12 +74,12 @@ def resolve(
     return Resolved(settings, origins)
 
 
-def unknown_variable(name: str, known: list[str]) -> BadRequest:
-    """The refusal of a variable that has our prefix and no meaning."""
-    where = "docs/settings.md lists them all; or is this one meant for another program?"
-    hint = did_you_mean(name, known, where)
+def unknown_variable(name: str, known: Iterable[str], prefix: str) -> BadRequest:
+    """The refusal of a variable that has the prefix of known ones and no meaning."""
+    where = "Correct it or unset it; docs/settings.md lists them all."
+    hint = did_you_mean(name, known, where, prefix=prefix)
     if _OF_KUBERNETES.fullmatch(name):
-        hint = "If Kubernetes set it for a Service, write enableServiceLinks: false for the pod."
+        hint = f"{hint} {KUBERNETES_HINT}"
     return BadRequest(f"{quoted(name)} is not a known environment variable", hint=hint)
 
 
@@ -116,7 +119,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
         if not name.startswith(ENVIRONMENT_PREFIX) or name.startswith(_TEST_PREFIX):
             continue
         if name not in known:
-            raise unknown_variable(name, known)
+            raise unknown_variable(name, known, ENVIRONMENT_PREFIX)
 
 
 def _refuse_unknown_keys(file: Mapping[str, object], file_name: str) -> None:

@@ -45,8 +45,11 @@ def format_rights(rights: frozenset[Right]) -> str:
 
 
 def hash_token(text: str) -> bytes:
-    """The SHA-256 under which the token with this text is kept."""
-    return hashlib.sha256(text.encode()).digest()
+    """The SHA-256 under which the token with this text is kept. Any text has one.
+
+    Headers may hold bytes that are no UTF-8, which arrive here as lone surrogates.
+    """
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class Token(NamedTuple):
@@ -66,21 +69,23 @@ class Token(NamedTuple):
         rights, colon, digest = rest.partition(":")
         if not colon:
             raise BadRequest("it does not have the three parts of a token", hint=_TOKEN_HINT)
-        if not _NAME.fullmatch(name):
-            raise BadRequest(
-                "the name of a token is not right",
-                hint="Use 1 to 64 letters, digits, dots, dashes or underscores.",
-            )
+        _check_name(name)
         if not _HASH.fullmatch(digest):
             raise BadRequest(
                 f"the third part of the token {name} is not a SHA-256",
-                hint=f"{_TOKEN_HINT} The token itself does not belong into the settings.",
+                hint=f"{_TOKEN_HINT} The token itself does not belong in the settings.",
             )
         try:
             granted = parse_rights(rights)
         except BadRequest as error:
             raise BadRequest(f"the token {name} has a wrong right", hint=error.hint) from None
         return cls(name, granted, bytes.fromhex(digest.removeprefix("sha256-")))
+
+    @classmethod
+    def of(cls, name: str, rights: frozenset[Right], text: str) -> "Token":
+        """The entry for a token with this text. Raises BadRequest if the name can't be written."""
+        _check_name(name)
+        return cls(name, rights, hash_token(text))
 
     def __str__(self) -> str:
         return f"{self.name}:{format_rights(self.rights)}:sha256-{self.sha256.hex()}"
@@ -89,3 +94,11 @@ class Token(NamedTuple):
     def masked(self) -> str:
         """The same text with the hash cut short: enough to recognize it."""
         return f"{self.name}:{format_rights(self.rights)}:sha256-{self.sha256.hex()[:8]}…"
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadRequest(
+            "the name of a token is not right",
+            hint="Use 1 to 64 letters, digits, dots, dashes or underscores.",
+        )

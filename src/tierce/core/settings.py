@@ -170,6 +170,7 @@ class Settings:
         0,
         kinds.whole(0),
         "Number of copies above which surplus ones are removed; raised to replication if lower.",
+        default_text="replication",
     )
     cask_base_url: str = _setting(
         "",

@@ -19,8 +19,13 @@ def quoted(value: object) -> str:
     return text
 
 
-def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """``Did you mean X?`` with the known word nearest to ``word``, or else the sentence given."""
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, prefix: str = "") -> str:
+    """``Did you mean X?`` with the known word nearest to ``word``, or else the sentence given.
+
+    A ``prefix`` that all of them have is not compared: it would make any two look alike.
+    """
     # Long words are cut: the comparison takes quadratic time, and no name is that long.
-    nearest = difflib.get_close_matches(word[:_SHOWN_LIMIT_CHARACTERS], list(known), n=1)
-    return f"Did you mean {nearest[0]}?" if nearest else otherwise
+    start = word.removeprefix(prefix)[:_SHOWN_LIMIT_CHARACTERS]
+    endings = [each.removeprefix(prefix) for each in known]
+    nearest = difflib.get_close_matches(start, endings, n=1)
+    return f"Did you mean {prefix}{nearest[0]}?" if nearest else otherwise

@@ -1,0 +1,1 @@
+"""All that a door may call."""

@@ -1,0 +1,108 @@
+"""``tierce doctor``: check a data directory, and repair it."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tierce.cli.main import CORRUPT
+from tierce.cli.options import load_settings
+from tierce.cli.progress import Meter
+from tierce.node.doctor import Report, examine
+
+_SHOWN = 100
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tierce doctor --data /srv/tierce
+  tierce doctor --data /srv/tierce --json
+  systemctl stop tierce && tierce doctor --data /srv/tierce --repair
+
+\b
+Exit code 0 when all is well, 6 when a blob or the index is bad, even if it
+was repaired, since a blob in quarantine must be put again."""
+)
+@click.option("--data", metavar="DIRECTORY", help="The node's data directory.  [default: data]")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML settings.")
+@click.option("--repair", is_flag=True, help="Repair what can be; the node must be stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def command(
+    context: click.Context, data: str | None, config: Path | None, repair: bool, as_json: bool
+) -> None:
+    """Verify every blob in a data directory.
+
+    Without --repair nothing is changed, and the node may be running. With it, bad copies are moved
+    to quarantine/, damaged checksum tables are made anew, leftovers are swept, and the counts are
+    made right.
+    """
+    settings = load_settings(config, {"data": data}, os.environ).settings
+    with Meter() as meter, meter.transfer("verifying") as move:
+
+        def progress(blobs: int, size: int) -> None:
+            if move is not None:
+                move(size, None)
+
+        report = asyncio.run(examine(settings.data, repair=repair, progress=progress))
+    click.echo(json.dumps(_as_json(report), indent=2) if as_json else _as_text(report))
+    context.exit(0 if report.is_healthy else CORRUPT)
+
+
+def _as_text(report: Report) -> str:
+    lines = [f"{report.blobs} blobs, {report.bytes} bytes verified"]
+    if report.node_runs:
+        lines.append("a node runs here: the index's structure and the counts were not checked")
+    for digest, problem in report.bad[:_SHOWN]:
+        lines.append(f"bad: {digest}: {problem}")
+    if len(report.bad) > _SHOWN:
+        lines.append(f"... and {len(report.bad) - _SHOWN} more; --json lists them all")
+    lines += [f"index: {problem}" for problem in report.index_problems[:_SHOWN]]
+    lines += [f"stray file: {path}" for path in report.stray[:_SHOWN]]
+    for name, (kept, counted) in report.counts_off.items():
+        lines.append(
+            f"counts of {name}: {kept.blobs} blobs, {kept.bytes} bytes kept;"
+            f" {counted.blobs} blobs, {counted.bytes} bytes found"
+        )
+    if report.unfinished:
+        lines.append(f"unfinished uploads: {report.unfinished}")
+    if report.quarantined:
+        lines.append(f"in quarantine: {report.quarantined}")
+    lines.append(_verdict(report))
+    return "\n".join(lines)
+
+
+def _verdict(report: Report) -> str:
+    if report.index_problems:
+        return "the index is damaged: restore lmdb/ from a backup, or heal this node from its peers"
+    if report.bad:
+        count = len(report.bad)
+        moved = "moved to quarantine/: put them again" if report.repaired else "--repair moves them"
+        return f"{count} bad {'copy' if count == 1 else 'copies'}; {moved}"
+    if report.counts_off or report.unfinished:
+        return "the blobs are well" + ("; the rest was put right" if report.repaired else
+                                       "; --repair puts the rest right")  # fmt: skip
+    return "all is well"
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "healthy": report.is_healthy,
+        "repaired": report.repaired,
+        "node_runs": report.node_runs,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "bad": [{"digest": str(digest), "problem": problem} for digest, problem in report.bad],
+        "index_problems": report.index_problems,
+        "stray": [os.fsdecode(path) for path in report.stray],
+        "counts_off": {
+            name: {"kept": kept._asdict(), "found": found._asdict()}
+            for name, (kept, found) in report.counts_off.items()
+        },
+        "unfinished": report.unfinished,
+        "quarantined": report.quarantined,
+    }

@@ -1,0 +1,232 @@
+"""Connections that must keep a pace, and the server that holds them.
+
+A client that holds a connection and moves nothing costs a descriptor and memory for as long as it
+likes. So each server looks at its connections now and then, and ends those that make too little
+progress while it is the client that is waited for: whose headers do not get complete, whose body
+comes in too slowly, or who takes the answer too slowly. Only progress counts, never total time: a
+transfer may take days if it moves. Between requests a connection may idle for a while.
+
+This costs nothing per request beyond adding up bytes. It does not use private state of aiohttp's
+protocol, except for knowing whether a request is in progress.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from tierce.core.errors import BadRequest, TierceError, TooSlow
+from tierce.core.limits import CHUNK_BYTES, HEADER_LINE_BYTES, HEADERS_COUNT
+from tierce.core.metrics import SLOW_CLIENTS
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_BUFFER_BYTES = CHUNK_BYTES
+
+
+class HeadersTooLarge(BadRequest):
+    """A request line or header over HEADER_LINE_BYTES, or more than HEADERS_COUNT of them."""
+
+
+class Pace(NamedTuple):
+    """What is asked of clients: bytes per second over a window of seconds, and two time limits."""
+
+    min_bytes_per_second: int
+    window_seconds: float
+    header_timeout_seconds: float
+    idle_timeout_seconds: float
+
+
+class Connection(RequestHandler):
+    """One client's connection: aiohttp's protocol, and a count of what it moves."""
+
+    __slots__ = (
+        "_receiving", "_seen_bytes", "_waited_since", "partial_since", "received_bytes", "sent_bytes",
+    )  # fmt: skip
+
+    def __init__(self, server: "DoorServer", **options: Any) -> None:
+        super().__init__(server, **options)
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.partial_since = 0.0
+        self._receiving: StreamReader | None = None
+        self._waited_since = 0.0
+        self._seen_bytes = 0
+
+    @property
+    def draining(self) -> bool:
+        """The server is stopping: this connection ends with the answer under way."""
+        return cast("DoorServer", self._manager).draining if self._manager else True
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if not self.partial_since and not self._request_in_progress:
+            self.partial_since = self._loop.time()
+        super().data_received(data)
+
+    async def send(self, data: bytes) -> None:
+        """Write, and wait while the client is far behind. Raises ConnectionResetError."""
+        transport = self.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        self.sent_bytes += len(data)
+        transport.write(data)
+        if transport.get_write_buffer_size() > _BUFFER_BYTES:
+            await self._drain_helper()
+
+    def abort(self) -> None:
+        """Break the connection off, so that an answer under way can't look complete."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def read(self, content: StreamReader) -> bytes:
+        """What has come of a body, at least a byte; nothing at its end. The pace is watched."""
+        self._receiving = content
+        try:
+            return await content.readany()
+        finally:
+            self._receiving = None
+
+    def check_pace(self, pace: Pace, now: float) -> None:
+        """End the connection if its client has kept us waiting for too long."""
+        transport = self.transport
+        if transport is None:
+            return
+        if not self._request_in_progress:
+            self._waited_since = 0.0
+            if self.partial_since and now - self.partial_since > pace.header_timeout_seconds:
+                SLOW_CLIENTS.labels("headers").inc()
+                transport.abort()
+            return
+        unsent = transport.get_write_buffer_size()
+        if self._receiving is None and not unsent:
+            self._waited_since = 0.0
+            return
+        moved = self.received_bytes + self.sent_bytes - unsent
+        wanted = pace.min_bytes_per_second * pace.window_seconds
+        if not self._waited_since or moved - self._seen_bytes >= max(wanted, 1):
+            self._waited_since, self._seen_bytes = now, moved
+        elif now - self._waited_since > pace.window_seconds:
+            self._end_slow(pace)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that is no HTTP in the door's own words, without a traceback in the log."""
+        server = cast("DoorServer", self._manager)
+        if isinstance(exc, HttpProcessingError):
+            text = " ".join((exc.message or "the request is not valid HTTP").split())[:200]
+            kind = HeadersTooLarge if isinstance(exc, LineTooLong) else BadRequest
+            limits = f"{HEADERS_COUNT} headers of at most {HEADER_LINE_BYTES} bytes"
+            return server.render_error(
+                kind(ascii(text)[1:-1], hint=f"Send HTTP/1.1 with {limits}.")
+            )
+        log.error("a request failed", exc_info=exc)
+        return server.render_error(None)
+
+    def _end_slow(self, pace: Pace) -> None:
+        phase = "receiving" if self._receiving is not None else "sending"
+        SLOW_CLIENTS.labels(phase).inc()
+        log.info("a client of %s was too slow in %s", self.peername, phase)
+        if self._receiving is None:
+            assert self.transport is not None
+            self.transport.abort()
+            return
+        self._waited_since = 0.0
+        self._receiving.set_exception(
+            TooSlow(
+                f"less than {pace.min_bytes_per_second} bytes per second came in"
+                f" over {pace.window_seconds:g} seconds",
+                hint="Send the body again over a better connection.",
+            )
+        )
+
+
+class DoorServer(web.Server):
+    """Accepts connections for one door. ``render_error`` answers what never becomes a request."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        render_error: Callable[[TierceError | None], web.StreamResponse],
+        pace: Pace,
+    ) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=pace.idle_timeout_seconds,
+            max_line_size=HEADER_LINE_BYTES,
+            max_field_size=HEADER_LINE_BYTES,
+            max_headers=HEADERS_COUNT,
+            read_bufsize=_BUFFER_BYTES,
+        )
+        self.render_error = render_error
+        self.draining = False
+        self._pace = pace
+        self._listeners: list[asyncio.Server] = []
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> Any:
+        protocol.partial_since = 0.0
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
+
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Accept on a bound socket."""
+        self._listeners.append(
+            await self._loop.create_server(self, sock=sock, ssl=tls, backlog=4096)
+        )
+        if self._watcher is None:
+            self._watcher = self._loop.create_task(self._watch())
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Stop accepting, let requests under way finish, end the rest. True if all finished.
+
+        The base class's own shutdown drops the rest of bodies that are still coming in, so it is
+        used only for what is left when the time is up.
+        """
+        self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        deadline = self._loop.time() + timeout_seconds
+        while self._connections and self._loop.time() < deadline:
+            for connection in self.connections:
+                if not connection._request_in_progress and not connection._messages:
+                    connection.close()
+            await asyncio.sleep(0.02)
+        finished = not self._connections
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self.shutdown(0.0 if finished else 0.1)
+        return finished
+
+    async def _watch(self) -> None:
+        pace = self._pace
+        shortest = min(pace.window_seconds, pace.header_timeout_seconds)
+        while True:
+            await asyncio.sleep(max(0.05, min(1.0, shortest / 4)))
+            now = self._loop.time()
+            for connection in self.connections:
+                cast(Connection, connection).check_pace(pace, now)
+
+
+def connection_of(request: web.BaseRequest) -> Connection:
+    """The connection that a request came by."""
+    return cast(Connection, request.protocol)

@@ -1,0 +1,166 @@
+"""Answering with a blob: conditions, then ranges, then bytes, each verified before it goes out.
+
+A large blob is sent as it is read. Where a bad piece turns up midway, the status is long gone, so
+the connection is broken off: the client sees fewer bytes than the Content-Length said, never a
+complete answer with wrong bytes.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+from aiohttp import web
+
+from tierce.blobs.store import OpenBlob
+from tierce.core.errors import Conflict, Corrupt, NotFound, TierceError
+from tierce.core.metrics import SENT_BYTES
+from tierce.doors.shared import conditions
+from tierce.doors.shared.answers import Answer
+from tierce.doors.shared.conditions import Outcome
+from tierce.doors.shared.connection import connection_of
+from tierce.doors.shared.ranges import content_range, multipart_parts, parse_range
+
+log = logging.getLogger(__name__)
+
+
+class PreconditionFailed(Conflict):
+    """If-Match or If-None-Match does not hold."""
+
+
+class Presented(NamedTuple):
+    """How a door presents a blob: its strong entity tag, quoted, its type, and further headers.
+
+    ``whole`` are headers that go only with an answer that holds the whole blob.
+    """
+
+    etag: str
+    content_type: str
+    headers: list[tuple[str, str]]
+    whole: list[tuple[str, str]]
+
+
+def joined(request: web.BaseRequest, name: str) -> str | None:
+    """The value of a header that may come in several lines (RFC 9110, section 5.3)."""
+    values = request.headers.getall(name, None)
+    return None if values is None else ", ".join(values)
+
+
+def check_conditions(
+    request: web.BaseRequest, etag: str | None, *, safe: bool = True
+) -> Answer | None:
+    """The 304 that If-None-Match asks for, or None to go on. Raises PreconditionFailed.
+
+    An ``etag`` of None stands for nothing being there: If-Match fails, If-None-Match holds.
+    """
+    found = {
+        name: value
+        for name in ("If-Match", "If-None-Match")
+        if (value := joined(request, name)) is not None
+    }
+    if not found:
+        return None
+    if etag is None:
+        outcome = Outcome.PRECONDITION_FAILED if "If-Match" in found else Outcome.PROCEED
+    else:
+        outcome = conditions.evaluate(found, etag, safe=safe)
+    if outcome is Outcome.PRECONDITION_FAILED:
+        raise PreconditionFailed(
+            "the precondition in the request's headers does not hold",
+            hint="Leave out If-Match or If-None-Match, or send the entity tag that is in force.",
+        )
+    if outcome is Outcome.NOT_MODIFIED and etag is not None:
+        return Answer(304, headers=[("ETag", etag)])
+    return None
+
+
+def head_answer(request: web.BaseRequest, size: int, how: Presented) -> Answer:
+    """The answer to HEAD: what GET would say, without reading the blob."""
+    unmodified = check_conditions(request, how.etag)
+    if unmodified is not None:
+        unmodified.add_headers(how.headers)
+        return unmodified
+    return Answer(200, headers=_whole_headers(how), length=size)
+
+
+async def send_blob(
+    request: web.BaseRequest, blob: OpenBlob, how: Presented, door: str
+) -> web.StreamResponse:
+    """Answer GET with an open blob, and close it."""
+    try:
+        unmodified = check_conditions(request, how.etag)
+        if unmodified is not None:
+            unmodified.add_headers(how.headers)
+            return unmodified
+        asked = request.headers.get("Range")
+        if asked is not None and not conditions.range_applies(
+            request.headers.get("If-Range"), how.etag
+        ):
+            asked = None
+        ranges = parse_range(asked, blob.size)
+        if ranges is None:
+            if blob.data is not None:
+                SENT_BYTES.labels(door).inc(blob.size)
+                return Answer(200, blob.data, _whole_headers(how))
+            return await _stream(request, Answer(200, headers=_whole_headers(how), length=blob.size),
+                                 blob.stream(), blob.size, door)  # fmt: skip
+        if len(ranges) == 1:
+            (only,) = ranges
+            headers = [*_headers(how), ("Content-Range", content_range(only, blob.size))]
+            headers.append(("Content-Type", how.content_type))
+            answer = Answer(206, headers=headers, length=only.length)
+            return await _stream(request, answer, blob.stream(*only), only.length, door)
+        frame = multipart_parts(ranges, blob.size, how.content_type, secrets.token_hex(16))
+
+        async def parts() -> AsyncGenerator[bytes, None]:
+            for head, part in frame.parts:
+                yield head
+                async for piece in blob.stream(*part):
+                    yield piece
+            yield frame.closing
+
+        headers = [*_headers(how), ("Content-Type", frame.content_type)]
+        answer = Answer(206, headers=headers, length=frame.length_bytes)
+        return await _stream(request, answer, parts(), frame.length_bytes, door)
+    finally:
+        await blob.aclose()
+
+
+async def _stream(
+    request: web.BaseRequest,
+    answer: Answer,
+    pieces: AsyncGenerator[bytes, None],
+    length: int,
+    door: str,
+) -> Answer:
+    """Send head and pieces. The first piece is read before the head is sent: it may be bad."""
+    connection = connection_of(request)
+    try:
+        first = await anext(pieces, b"")
+    except Corrupt as error:
+        raise NotFound("the only copy here is bad", hint=error.hint) from error
+    await answer.prepare(request)
+    sent = 0
+    try:
+        await connection.send(first)
+        sent += len(first)
+        async for piece in pieces:
+            await connection.send(piece)
+            sent += len(piece)
+        assert sent == length, f"{sent} bytes sent, {length} announced"
+    except TierceError as error:
+        log.error("an answer was broken off: %s", error)
+        connection.abort()
+        raise ConnectionResetError("the answer was broken off") from error
+    finally:
+        SENT_BYTES.labels(door).inc(sent)
+        await pieces.aclose()
+    return answer
+
+
+def _headers(how: Presented) -> list[tuple[str, str]]:
+    return [*how.headers, ("ETag", how.etag), ("Accept-Ranges", "bytes")]
+
+
+def _whole_headers(how: Presented) -> list[tuple[str, str]]:
+    return [*_headers(how), *how.whole, ("Content-Type", how.content_type)]

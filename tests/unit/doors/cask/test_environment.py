@@ -1,0 +1,202 @@
+"""The CASK_* variables: what each becomes, what is refused, and what the operator is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tierce.core.errors import BadRequest
+from tierce.core.limits import WORKERS_MAX
+from tierce.core.listen import Listen
+from tierce.core.resolve import Resolved, resolve
+from tierce.core.settings import Settings
+from tierce.doors.cask.environment import CASK_NAMES, from_cask_environment
+
+LEAST = {"CASK_PORT": "8080", "CASK_WRITEABLE": "true", "CASK_CLUSTER_SECRET": "sesame"}
+TLS = {"CASK_BASE_URL": "https://h:1", "CASK_SSL_CERTIFICATE": "c.pem", "CASK_SSL_KEY": "k.pem"}
+
+
+def no_file(path: Path) -> str:
+    raise FileNotFoundError(path)
+
+
+def resolved(**cask: str) -> Resolved:
+    flags, _ = from_cask_environment(LEAST | cask)
+    return resolve(flags, {}, {}, "", no_file)
+
+
+def settings_of(**cask: str) -> Settings:
+    return resolved(**cask).settings
+
+
+def notes_of(**cask: str) -> str:
+    return "\n".join(from_cask_environment(LEAST | cask)[1])
+
+
+def refusal(**cask: str) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        resolved(**cask)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "setting", "value"),
+    [
+        ("CASK_PORT", "+8081", "listen", (Listen("cask", "0.0.0.0", 8081),)),
+        ("CASK_BASE_URL", "http://localhost:8080/", "cask_base_url", "http://localhost:8080"),
+        ("CASK_UUID", "12345678", "node_id", "12345678"),
+        ("CASK_WRITEABLE", "true", "read_only", False),
+        ("CASK_BACKEND", "disk", "data", Path("data")),
+        ("CASK_DISK_BACKEND_ROOT", "/srv/cask/", "data", Path("/srv/cask")),
+        ("CASK_NEIGHBORS", "http://a:1/, https://b", "join", ("http://a:1", "https://b")),
+        ("CASK_NEIGHBORS", "http://a:1,http://a:1", "join", ("http://a:1",)),
+        ("CASK_NEIGHBORS", "", "join", ()),
+        ("CASK_REPLICATION", "3", "replication", 3),
+        ("CASK_REPLICATION", "0", "replication", 1),
+        ("CASK_REPLICATION", "-2", "replication", 1),
+        ("CASK_CLUSTER_SECRET", " sesame ", "cluster_secret", " sesame "),
+        ("CASK_HEARTBEAT_INTERVAL", "7", "heartbeat_interval_seconds", 7.0),
+        ("CASK_HEARTBEAT_INTERVAL", "0", "heartbeat_interval_seconds", 60.0),
+        ("CASK_HEARTBEAT_INTERVAL", "-1", "heartbeat_interval_seconds", 60.0),
+        ("CASK_AAE_INTERVAL", "9", "scrub_interval_seconds", 9.0),
+        ("CASK_AAE_INTERVAL", "0", "scrub_interval_seconds", 5.0),
+        ("CASK_MAX_PROCS", "3", "workers", 3),
+        ("CASK_MAX_PROCS", "0", "workers", Settings().workers),
+        ("CASK_MAX_PROCS", "5000", "workers", WORKERS_MAX),
+        ("CASK_READ_TIMEOUT", "8", "header_timeout_seconds", 8.0),
+        ("CASK_READ_TIMEOUT", "", "header_timeout_seconds", 5.0),
+        ("CASK_READ_TIMEOUT", "0", "header_timeout_seconds", Settings().header_timeout_seconds),
+        ("CASK_READ_TIMEOUT", "90", "progress_window_seconds", 90.0),
+        ("CASK_WRITE_TIMEOUT", "50", "progress_window_seconds", 50.0),
+        ("CASK_WRITE_TIMEOUT", "1", "progress_window_seconds", 5.0),
+        ("CASK_WRITE_TIMEOUT", "", "progress_window_seconds", 20.0),
+        ("CASK_MAX_UPLOAD_SIZE", "1000", "blob_limit_bytes", 1000),
+        ("CASK_KEEP_FREE", "0", "reserve_bytes", 0),
+        ("CASK_KEEP_FREE", "", "reserve_bytes", None),
+    ],
+)
+def test_variable_becomes_setting(name: str, text: str, setting: str, value: object) -> None:
+    assert getattr(settings_of(**{name: text}), setting) == value
+
+
+@pytest.mark.parametrize(
+    ("replication", "maximum", "value"), [("3", "2", 3), ("3", "3", 3), ("2", "5", 5), ("2", "", 2)]
+)
+def test_max_replication_is_raised_to_replication(
+    replication: str, maximum: str, value: int
+) -> None:
+    found = settings_of(CASK_REPLICATION=replication, CASK_MAX_REPLICATION=maximum)
+    assert found.max_replication == value
+
+
+@pytest.mark.parametrize("text", ["1", "t", "T", "TRUE", "true", "True"])
+def test_writeable_is_true_as_in_go(text: str) -> None:
+    assert not settings_of(CASK_WRITEABLE=text).read_only
+
+
+@pytest.mark.parametrize("text", ["0", "f", "F", "FALSE", "false", "False"])
+def test_writeable_is_false_as_in_go(text: str) -> None:
+    assert settings_of(CASK_WRITEABLE=text).read_only
+
+
+@pytest.mark.parametrize("text", ["yes", "no", "on", "tRUE", "y", "2"])
+def test_writeable_is_refused_otherwise(text: str) -> None:
+    assert f"CASK_WRITEABLE='{text}'" in refusal(CASK_WRITEABLE=text).message
+
+
+def test_without_writeable_the_node_is_read_only_and_says_so() -> None:
+    assert settings_of(CASK_WRITEABLE="").read_only
+    assert "CASK_WRITEABLE is not set" in notes_of(CASK_WRITEABLE="")
+
+
+def test_without_secret_the_node_listens_on_loopback_and_says_so() -> None:
+    listen = settings_of(CASK_CLUSTER_SECRET="").listen
+    assert listen == (Listen("cask", "127.0.0.1", 8080),)
+    assert "127.0.0.1 only" in notes_of(CASK_CLUSTER_SECRET="")
+
+
+@pytest.mark.parametrize("name", ["CASK_SSL_CERTIFICATE", "CASK_SSL_CERT"])
+def test_tls_takes_both_names_of_the_certificate(name: str) -> None:
+    found = settings_of(CASK_BASE_URL="https://h", CASK_SSL_KEY="k", **{name: "c"})
+    assert (found.tls_certificate, found.tls_key) == (Path("c"), Path("k"))
+
+
+def test_both_names_of_the_certificate_may_name_the_same_file() -> None:
+    assert settings_of(**TLS, CASK_SSL_CERT="c.pem").tls_certificate == Path("c.pem")
+
+
+@pytest.mark.parametrize(
+    ("cask", "part", "hint"),
+    [
+        ({"CASK_PORT": ""}, "CASK_PORT is not set", "port"),
+        ({"CASK_PORT": "x"}, "CASK_PORT='x'", "digits"),
+        ({"CASK_PORT": "99999"}, "CASK_PORT", "65535"),
+        ({"CASK_PORT": "-1"}, "CASK_PORT", "65535"),
+        ({"CASK_PORT": "tcp://10.0.0.1:8080"}, "CASK_PORT='tcp:", "enableServiceLinks"),
+        ({"CASK_BASE_URL": "localhost:8080"}, "CASK_BASE_URL", "http://"),
+        ({"CASK_UUID": "1234567"}, "CASK_UUID='1234567'", "uuidgen"),
+        ({"CASK_UUID": "1234/5678"}, "CASK_UUID", "slash"),
+        ({"CASK_UUID": "1234\n5678"}, "CASK_UUID", "control"),
+        ({"CASK_BACKEND": "s3"}, "CASK_BACKEND='s3' is not there", "CASK_BACKEND=disk"),
+        ({"CASK_BACKEND": "dropbox"}, "CASK_BACKEND='dropbox' is not there", "=disk"),
+        ({"CASK_BACKEND": "disc"}, "CASK_BACKEND='disc' is not a", "Did you mean disk?"),
+        ({"CASK_NEIGHBORS": "10.0.0.1:7946"}, "CASK_NEIGHBORS", "http://"),
+        ({"CASK_REPLICATION": "0x3"}, "CASK_REPLICATION='0x3'", "digits"),
+        ({"CASK_REPLICATION": "1_0"}, "CASK_REPLICATION='1_0'", "digits"),
+        ({"CASK_AAE_INTERVAL": "5s"}, "CASK_AAE_INTERVAL='5s'", "digits"),
+        ({"CASK_KEEP_FREE": "1GiB"}, "CASK_KEEP_FREE='1GiB'", "digits"),
+        ({"CASK_MAX_UPLOAD_SIZE": "0"}, "CASK_MAX_UPLOAD_SIZE", "from 1"),
+        ({"CASK_BASE_URL": "https://h"}, "no certificate", "CASK_SSL_CERTIFICATE"),
+        (TLS | {"CASK_BASE_URL": "http://h"}, "is not https", "https://"),
+        (TLS | {"CASK_BASE_URL": ""}, "is not https", "https://"),
+        (TLS | {"CASK_SSL_KEY": ""}, "without CASK_SSL_KEY", "both"),
+        (TLS | {"CASK_SSL_CERTIFICATE": ""}, "without CASK_SSL_CERTIFICATE", "both"),
+        (TLS | {"CASK_SSL_CERT": "d.pem"}, "two different files", "one"),
+        ({"CASK_WRITABLE": "true"}, "CASK_WRITABLE", "Did you mean CASK_WRITEABLE?"),
+        ({"CASK_NEIGHBOURS": ""}, "CASK_NEIGHBOURS", "Did you mean CASK_NEIGHBORS?"),
+        ({"CASK_SERVICE_HOST": "10.0.0.1"}, "CASK_SERVICE_HOST", "enableServiceLinks"),
+    ],
+)
+def test_environment_is_refused(cask: dict[str, str], part: str, hint: str) -> None:
+    error = refusal(**cask)
+    assert part in error.message
+    assert hint in error.hint
+
+
+def test_a_bad_secret_is_refused_and_not_shown() -> None:
+    error = refusal(CASK_CLUSTER_SECRET="ses\tame")
+    assert "CASK_CLUSTER_SECRET" in error.message
+    assert "ame" not in error.message.replace("CASK_CLUSTER_SECRET", "")
+
+
+def test_names_without_the_prefix_are_not_read() -> None:
+    flags, _ = from_cask_environment(LEAST | {"BASE_URL": "http://h", "UUID": "12345678"})
+    assert "cask_base_url" not in flags
+    assert "node_id" not in flags
+
+
+@pytest.mark.parametrize("name", [n for n in CASK_NAMES if re.search("GOSSIP|S3|DROPBOX", n)])
+def test_a_name_that_is_not_used_is_noted_without_its_value(name: str) -> None:
+    notes = notes_of(**{name: "hush"})
+    assert f"{name} is not used" in notes
+    assert "hush" not in notes
+
+
+def test_given_timeouts_are_noted() -> None:
+    assert "progress" in notes_of(CASK_READ_TIMEOUT="5")
+    assert "CASK_WRITE_TIMEOUT is not above 0" in notes_of(CASK_WRITE_TIMEOUT="0")
+
+
+def test_a_complete_environment_gets_no_notes() -> None:
+    assert notes_of() == ""
+
+
+def test_origins_name_the_variable() -> None:
+    origins = resolved(CASK_REPLICATION="2", CASK_WRITEABLE="").origins
+    assert origins["replication"] == "environment CASK_REPLICATION"
+    assert origins["listen"] == "environment CASK_PORT"
+    assert origins["cluster_secret"] == "environment CASK_CLUSTER_SECRET"
+    assert origins["read_only"] == "CASK_WRITEABLE, which is not set"
+    assert origins["header_timeout_seconds"] == "default of CASK_READ_TIMEOUT"
+    assert origins["data"] == "default"
