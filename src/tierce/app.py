@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
 from tierce import __version__
@@ -22,7 +23,7 @@ from tierce.blobs.environment import Environment
 from tierce.blobs.local import Disk
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import sweep
-from tierce.core.errors import BadRequest
+from tierce.core.errors import BadRequest, TierceError
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings, from_json, to_json
 from tierce.doors.cask.routes import cask_door
@@ -30,7 +31,7 @@ from tierce.doors.native.routes import native_door
 from tierce.doors.shared.connection import DoorServer, Pace
 from tierce.doors.shared.door import Door
 from tierce.node import agent, logs, sockets
-from tierce.node.directory import DataDirectory
+from tierce.node.directory import DataDirectory, metrics_directory
 from tierce.node.runtime import ORPHANED, Stop, run
 from tierce.node.workers import READY, Supervisor
 from tierce.service.access import Access
@@ -155,7 +156,6 @@ async def _supervise(
     settings: Settings, directory: DataDirectory, stop: Stop, ready: Callable[[], None]
 ) -> None:
     """Run workers and agent as processes."""
-    os.environ[METRICS_ENVIRONMENT] = str(settings.data / "run" / "metrics")
 
     def clean_up_after(pid: int) -> None:
         sweep(settings.data / "tmp", pid)
@@ -169,7 +169,11 @@ async def _supervise(
         drain_timeout_seconds=settings.drain_timeout_seconds,
         on_death=clean_up_after,
     )
-    await supervisor.run(stop, ready)
+    with metrics_directory(settings.data) as metrics:
+        os.environ[METRICS_ENVIRONMENT] = str(metrics)
+        # The library looked when it was imported; tell it to look again, for this process's values.
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+        await supervisor.run(stop, ready)
 
 
 async def _serve_doors(
@@ -254,7 +258,13 @@ def _run_role(role: str) -> int:
     settings = from_json(bytes(handover))
     logs.set_up(role=role, form=settings.log_format, level=settings.log_level)
     main = _agent if role == "agent" else _worker
-    return run(lambda stop: main(settings, stop), parent_fd=0)
+    try:
+        return run(lambda stop: main(settings, stop), parent_fd=0)
+    except TierceError as error:
+        log.error("%s", " ".join(filter(None, (f"{error.message}.", error.hint))))
+    except Exception:
+        log.exception("the %s failed", role)
+    return 1
 
 
 if __name__ == "__main__":

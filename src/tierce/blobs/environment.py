@@ -72,7 +72,9 @@ class WriteBatch:
 
     def write_counts(self) -> None:
         for kind, more in self._counted.items():
-            counts = _counts_of(self.get(COUNTS, kind.encode())) + more
+            blobs, size = _counts_of(self.get(COUNTS, kind.encode())) + more
+            # Counts that are off, after a crash or damage, must not fail the changes in this batch.
+            counts = Counts(max(0, blobs), max(0, size))
             self.put(COUNTS, kind.encode(), _counts_value(counts))
 
 
@@ -208,10 +210,14 @@ class Environment:
                         results.append(error)
                 batch.write_counts()
         except lmdb.Error as error:
-            log.exception("a commit failed")
+            ours = _translate(error, self._directory)
+            if isinstance(ours, Full):
+                log.warning("a commit failed: %s", error)
+            else:
+                log.exception("a commit failed")
             if isinstance(error, (lmdb.PanicError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
                 self._on_broken()
-            raise _translate(error, self._directory) from error
+            raise ours from error
         COMMITS.inc()
         COMMIT_WRITES.observe(len(results))
         COMMIT_SECONDS.observe(time.perf_counter() - started)

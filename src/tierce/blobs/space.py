@@ -2,7 +2,8 @@
 
 A node keeps a reserve free: a disk that is really full can neither commit nor clean up. Below the
 reserve the node refuses to write, and accepts again as soon as there is room. It looks at the file
-system at most once in SPACE_CHECK_SECONDS, so asking is cheap enough for every request.
+system once in SPACE_CHECK_SECONDS, so that asking is cheap enough for every request; and each time
+while the room is less than SPACE_NEAR_BYTES, as much as could be written within that time.
 """
 
 import os
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tierce.core.errors import Full, ReadOnly
-from tierce.core.limits import RESERVE_BYTES, RESERVE_PERCENT, SPACE_CHECK_SECONDS
+from tierce.core.limits import (
+    RESERVE_BYTES,
+    RESERVE_PERCENT,
+    SPACE_CHECK_SECONDS,
+    SPACE_NEAR_BYTES,
+)
 
 
 class Space(NamedTuple):
@@ -44,7 +50,11 @@ class SpaceGuard:
     def look(self) -> Space:
         """The room there is, at most SPACE_CHECK_SECONDS old."""
         now = self._monotonic()
-        if self._seen is None or now - self._seen_at >= SPACE_CHECK_SECONDS:
+        if (
+            self._seen is None
+            or now - self._seen_at >= SPACE_CHECK_SECONDS
+            or 0 <= self._seen.free - self._seen.reserve < SPACE_NEAR_BYTES
+        ):
             stat = os.statvfs(self._path)
             total = stat.f_blocks * stat.f_frsize
             reserve = self._reserve_bytes
@@ -62,7 +72,7 @@ class SpaceGuard:
                 hint="Write to another node, or start this one without the read_only setting.",
             )
         space = self.look()
-        if space.free - incoming_bytes < space.reserve:
+        if space.free - incoming_bytes <= space.reserve:
             return Full(
                 f"{space.free} bytes are free, {incoming_bytes} would come in,"
                 f" and {space.reserve} are kept in reserve",

@@ -23,7 +23,7 @@ from tierce.blobs import layout
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest, new_hasher
 from tierce.core.errors import DigestMismatch, TierceError, TooLarge, from_os_error
-from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES
+from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES, WRITEBACK_BYTES
 
 assert PIECE_BYTES % CHUNK_BYTES == 0, "pieces are cut at chunk borders"
 
@@ -184,6 +184,13 @@ class Spool:
         self._table.append(layout.sums(piece, self._chunks))
         self._chunks += layout.chunk_count(len(piece))
         write_all(self._fd, piece)
+        written = self._chunks * CHUNK_BYTES
+        if written % WRITEBACK_BYTES == 0:
+            # Linux starts to write these pages out, without waiting: less is left for the sync at
+            # the end. They are dirty now, so they stay in the page cache despite the name.
+            os.posix_fadvise(
+                self._fd, written - WRITEBACK_BYTES, WRITEBACK_BYTES, os.POSIX_FADV_DONTNEED
+            )
 
     def _write_tail(self) -> None:
         write_all(self._fd, memoryview(b"".join(self._table) + layout.footer(self.size)))

@@ -14,12 +14,14 @@ PACK_LIMIT_MAX_BYTES = 16 * MIB
 RESERVE_BYTES = 1 * GIB
 RESERVE_PERCENT = 5
 SPACE_CHECK_SECONDS = 1.0
+SPACE_NEAR_BYTES = 4 * GIB
 
 # The layout of large blobs on disk (docs/disk-format.md); never change these without a new version
 CHUNK_BYTES = 256 * KIB
 
 # Streaming: how much of a large blob is hashed, written or sent at a time
 PIECE_BYTES = 1 * MIB
+WRITEBACK_BYTES = 4 * MIB
 DISK_THREADS = 8
 
 # Group commit
@@ -49,8 +51,10 @@ RESTART_BACKOFF_MIN_SECONDS = 0.2
 RESTART_BACKOFF_MAX_SECONDS = 30.0
 RESTART_FORGIVEN_AFTER_SECONDS = 60.0
 WORKERS_MAX = 256
+SWITCH_INTERVAL_SECONDS = 0.0002
 
 # The agent
+SCRUB_INTERVAL_SECONDS = 0.05
 SCRUB_PAGE_BLOBS = 256
 SCRUB_BYTES_PER_SECOND = 20 * MIB
 AGENT_ANSWER_SECONDS = 1.0

@@ -195,9 +195,9 @@ class Settings:
         "Time between two heartbeats, in seconds; less than 1 becomes 60.",
     )
     scrub_interval_seconds: float = _setting(
-        5.0,
-        kinds.duration(1, else_seconds=5.0),
-        "Time between the checks of two stored files, in seconds; less than 1 becomes 5.",
+        limits.SCRUB_INTERVAL_SECONDS,
+        kinds.duration(0),
+        "Pause between the background checks of two stored blobs, in seconds; large ones take longer.",
     )
     join: tuple[str, ...] = _setting(
         (), kinds.listed(kinds.base_url), "Base URL of a node of the cluster to join at the start."

@@ -4,6 +4,7 @@
 running node, so the directory stays taken until the last of them is gone, however it went.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -11,6 +12,7 @@ import re
 import shutil
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, from_os_
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+_MEMORY = Path("/dev/shm")  # noqa: S108 - what is there by this name and not ours is not used
 _HEADER = "# Written by Tierce at the first start of this node. Keep it with the data.\n"
 
 
@@ -59,7 +62,7 @@ class DataDirectory:
                 make_directories(path)
                 run = path / "run"
                 shutil.rmtree(run, ignore_errors=True)
-                (run / "metrics").mkdir(parents=True)
+                run.mkdir()
                 swept = sweep(path / "tmp")
             except BaseException:
                 os.close(lock_fd)
@@ -92,9 +95,35 @@ def take_lock(path: Path) -> int:
             f"another node is running on {path}" + (f" (process {owner})" if owner else ""),
             hint="Stop it first, or give this one a directory of its own with --data.",
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    # In this order, which gives no block back that a full disk would not give again.
+    os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
     return fd
+
+
+def metrics_place(path: Path) -> Path:
+    """Where in memory the processes on a data directory share their metrics."""
+    stat = path.stat()
+    return _MEMORY / f"tierce-metrics-{stat.st_dev:x}-{stat.st_ino:x}"
+
+
+@contextlib.contextmanager
+def metrics_directory(path: Path) -> Iterator[Path]:
+    """An empty directory for the metrics of an owned data directory's processes; removed at the end.
+
+    The processes map its files into memory, and a process that writes to such a page is killed
+    when a full disk has no room for it. So it is kept in memory, if that can be had.
+    """
+    place = metrics_place(path)
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(mode=0o700)
+    except OSError:
+        place = path / "run" / "metrics"
+        place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def read_identity(path: Path) -> Identity:
@@ -110,7 +139,7 @@ def read_identity(path: Path) -> Identity:
             f"{path} is not a data directory: it has no node.toml",
             hint="Give the directory that the node was started with, with --data.",
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(
             f"{file} is damaged: {error}",
             hint=f'It needs node_id = "..." and format_version = {FORMAT_VERSION}.',
@@ -129,7 +158,7 @@ def _identify(path: Path, node_id: str) -> Identity:
     try:
         identity = read_identity(path)
     except NotFound:
-        if any((path / name).exists() for name in ("lmdb/data.mdb", "files/blake3")):
+        if (path / "lmdb" / "data.mdb").exists() or any((path / "files").glob("*")):
             raise Corrupt(
                 f"{path} holds blobs, but its node.toml is missing",
                 hint="Restore node.toml from a backup, or write one with: "

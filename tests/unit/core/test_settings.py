@@ -142,7 +142,7 @@ def test_lists_are_repeated_flags() -> None:
         ("tls_key", "", None),
         ("heartbeat_interval_seconds", 0.5, 60.0),
         ("heartbeat_interval_seconds", 1, 1.0),
-        ("scrub_interval_seconds", 0, 5.0),
+        ("scrub_interval_seconds", 0, 0.0),
         ("scrub_interval_seconds", "2m", 120.0),
     ],
 )

@@ -29,7 +29,7 @@ CASK_NAMES: dict[str, str] = {
     "CASK_MAX_REPLICATION": "`max_replication`; raised to CASK_REPLICATION if lower",
     "CASK_CLUSTER_SECRET": "`cluster_secret`; the door listens beyond 127.0.0.1 only if it is set",
     "CASK_HEARTBEAT_INTERVAL": "`heartbeat_interval_seconds`",
-    "CASK_AAE_INTERVAL": "`scrub_interval_seconds`",
+    "CASK_AAE_INTERVAL": "`scrub_interval_seconds`; less than 1 becomes 5",
     "CASK_MAX_PROCS": "`workers`; less than 1 becomes auto",
     "CASK_READ_TIMEOUT": "`header_timeout_seconds`, 5 if not set; see CASK_WRITE_TIMEOUT",
     "CASK_WRITE_TIMEOUT": "the larger of the two timeouts is `progress_window_seconds`",
@@ -77,6 +77,9 @@ _INTEGERS = {
 }
 
 
+_AAE_DEFAULT = Given(5, "CASK_AAE_INTERVAL")
+
+
 def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
     """The flags for ``resolve`` or ``load_settings``, and notes for the operator.
 
@@ -96,6 +99,8 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
     for name, (setting, least) in _INTEGERS.items():
         if name in cask:
             flags[setting] = _given(max(least, _integer(cask, name)), name)
+    if flags.get("scrub_interval_seconds", _AAE_DEFAULT).value < 1:
+        flags["scrub_interval_seconds"] = _AAE_DEFAULT
     if "CASK_NEIGHBORS" in cask:
         urls = [url.strip() for url in cask["CASK_NEIGHBORS"].split(",") if url.strip()]
         # Cask takes a neighbour that is named twice; a second mention says nothing new.

@@ -1,16 +1,240 @@
-"""The routes of the Cask door."""
+"""The routes of the Cask door: what clients ask for, and what nodes ask of each other.
 
+Clients are let in by their token's rights, as through the other doors; nodes by the secret of the
+cluster, which is compared in constant time, and which, while it is empty, lets nobody in. Paths
+that nothing else takes show the status page and take uploads, as in Cask.
+"""
+
+import hmac
+import logging
+
+from aiohttp import web
+
+from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt, Full, NotFound, TierceError, Unavailable
 from tierce.core.listen import Listen
+from tierce.core.rights import Right
 from tierce.core.settings import Settings
-from tierce.doors.native.errors import render_error
+from tierce.doors.cask import render
+from tierce.doors.cask.errors import (
+    JoinRefused,
+    NoCluster,
+    NotAHeartbeat,
+    NotWritten,
+    WrongSecret,
+    render_error,
+)
+from tierce.doors.cask.forms import form_fields, parse_heartbeat, small_body
+from tierce.doors.cask.keys import NotHere, key_in, parse_key
+from tierce.doors.cask.uploads import ALGORITHM, NAME, Upload
+from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.door import Door
-from tierce.doors.shared.router import Router
+from tierce.doors.shared.router import MethodNotAllowed, Route, Router
+from tierce.doors.shared.sending import head_answer, joined, send_blob
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.status import StatusReporter
+
+log = logging.getLogger(__name__)
+
+SECRET_HEADER = "X-Cask-Cluster-Secret"  # noqa: S105
+SLASHLESS = ("/file", "/local", "/join", "/config", "/heartbeat", "/upload", "/status")
+REFUSALS = (Unavailable, Full)
+
+
+class CaskDoor:
+    """Handlers over the service. Each checks the caller before anything else."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listen: Listen,
+        blobs: Blobs,
+        access: Access,
+        reporter: StatusReporter,
+    ) -> None:
+        self._settings = settings
+        self._base_url = render.base_url(settings, listen)
+        self._secret = settings.cluster_secret
+        self._blobs = blobs
+        self._access = access
+        self._reporter = reporter
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/file/{_*}", self.get_file),
+            Route("*", "/local/{_*}", self.any_local),
+            Route("*", "/config/", self.any_config),
+            Route("GET", "/join/", self.get_join),
+            Route("POST", "/join/", self.post_join),
+            Route("POST", "/heartbeat/", self.post_heartbeat),
+            Route("*", "/heartbeat/", self.any_heartbeat),
+            Route("GET", "/status/", self.get_status),
+            Route("GET", "/upload/", self.get_upload),
+            Route("POST", "/upload/", self.post_file),
+            Route("GET", "/debug/vars", self.get_variables),
+            Route("*", "/favicon.ico", self.any_icon),
+            *(Route("*", path, self.redirect) for path in SLASHLESS),
+            Route("GET", "/{_*}", self.get_page),
+            Route("POST", "/{_*}", self.post_file),
+        ]
+
+    async def get_page(self, request: web.BaseRequest, **_: str) -> Answer:
+        self._allow(request, Right.READ)
+        return render.status_page(await self._reporter.status(), self._base_url, self._settings)
+
+    async def post_file(self, request: web.BaseRequest, **_: str) -> Answer:
+        """Take a client's file. What keeps it from being stored is no error in Cask's words."""
+        self._allow(request, Right.WRITE)
+        upload = self._upload(request)
+        try:
+            self._blobs.check_writable(upload.least_bytes)
+        except REFUSALS as refusal:
+            log.info("an upload was refused: %s", refusal)
+            return await _unstored(upload)
+        try:
+            return render.uploaded(await self._store(upload), success=True)
+        except REFUSALS as refusal:
+            # The bytes before it are gone, so nobody knows the key.
+            log.info("an upload was broken off: %s", refusal)
+            return render.uploaded(None, success=False)
+
+    async def get_file(self, request: web.BaseRequest, **_: str) -> web.StreamResponse:
+        self._allow(request, Right.READ)
+        return await self._send(request, parse_key(_key_text(request)))
+
+    async def any_local(self, request: web.BaseRequest, **_: str) -> web.StreamResponse:
+        """A node asks for what this one has, or gives it a file."""
+        if not self._knows_secret(request.headers.get(SECRET_HEADER)):
+            raise WrongSecret("the secret is wrong")
+        if request.path == "/local/":
+            return await self._take_from_node(request)
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(request.method, "GET, HEAD")
+        key = parse_key(_key_text(request))
+        try:
+            return await self._send(request, key)
+        except NotFound as error:
+            raise NotHere(error.message, hint=error.hint) from error
+
+    async def any_config(self, request: web.BaseRequest) -> Answer:
+        writeable = self._blobs.space.why_not() is None
+        node_id = self._reporter.identity.node_id
+        return render.json_answer(render.node(node_id, self._base_url, writeable=writeable))
+
+    async def get_join(self, request: web.BaseRequest) -> Answer:
+        return render.join_page()
+
+    async def post_join(self, request: web.BaseRequest) -> Answer:
+        fields = await form_fields(request)
+        if not fields.get("url"):
+            return render.text("no url specified")
+        if not self._knows_secret(fields.get("secret")):
+            raise JoinRefused("the secret is wrong")
+        raise _no_cluster("join another")
+
+    async def post_heartbeat(self, request: web.BaseRequest) -> Answer:
+        if not self._knows_secret(parse_heartbeat(await small_body(request)).secret):
+            raise WrongSecret("the secret is wrong")
+        raise _no_cluster("take heartbeats")
+
+    async def any_heartbeat(self, request: web.BaseRequest) -> Answer:
+        raise NotAHeartbeat(request.method, "POST")
+
+    async def get_status(self, request: web.BaseRequest) -> Answer:
+        self._allow(request, Right.READ)
+        now = await self._reporter.status()
+        return render.json_answer(render.status(now, self._base_url, self._settings))
+
+    async def get_upload(self, request: web.BaseRequest) -> Answer:
+        self._allow(request, Right.READ)
+        return render.upload_page()
+
+    async def get_variables(self, request: web.BaseRequest) -> Answer:
+        self._allow(request, Right.READ)
+        return render.variables()
+
+    async def any_icon(self, request: web.BaseRequest) -> Answer:
+        return Answer(200)
+
+    async def redirect(self, request: web.BaseRequest) -> Answer:
+        return render.redirect(request.rel_url.raw_path_qs)
+
+    def _allow(self, request: web.BaseRequest, right: Right) -> None:
+        self._access.check(request.headers.get("Authorization"), right)
+
+    def _knows_secret(self, given: str | None) -> bool:
+        """Whether it is the cluster's secret; without one, nothing is."""
+        if not self._secret or given is None:
+            return False
+        return hmac.compare_digest(_as_bytes(given), _as_bytes(self._secret))
+
+    def _upload(self, request: web.BaseRequest) -> Upload:
+        return Upload(request, self._settings.blob_limit_bytes)
+
+    async def _store(self, upload: Upload) -> Digest:
+        """Keep an upload's file. Raises what Blobs.receive does, NotWritten for a failing disk."""
+        try:
+            stored = await self._blobs.receive(
+                upload.content(), ALGORITHM, announced_bytes=upload.least_bytes
+            )
+        except Corrupt as error:
+            raise NotWritten(error.message, hint=error.hint) from error
+        return stored.digest
+
+    async def _take_from_node(self, request: web.BaseRequest) -> Answer:
+        if request.method != "POST":
+            return render.text("show form/handle post\n")
+        upload = self._upload(request)
+        self._blobs.check_writable(upload.least_bytes)
+        return render.text(str(await self._store(upload)))
+
+    async def _send(self, request: web.BaseRequest, key: Digest) -> web.StreamResponse:
+        how = render.presented(key)
+        if request.method == "HEAD":
+            return head_answer(request, await self._blobs.size(key), how, _check_tag)
+        return await send_blob(request, await self._blobs.open(key), how, NAME, _check_tag)
 
 
 def cask_door(
     settings: Settings, listen: Listen, blobs: Blobs, access: Access, reporter: StatusReporter
 ) -> Door:
-    return Door("cask", Router([]), render_error, log_requests=settings.access_log)
+    """The Cask door, ready to serve."""
+    router = Router(CaskDoor(settings, listen, blobs, access, reporter).routes())
+    return Door(NAME, router, render_error, log_requests=settings.access_log)
+
+
+async def _unstored(upload: Upload) -> Answer:
+    """The answer to an upload that is known to be in vain before its body has come.
+
+    Its key is worked out all the same, as clients may expect one, unless they wait to be asked for
+    the body: then it is never sent.
+    """
+    if upload.is_awaited:
+        answer = render.uploaded(None, success=False)
+        answer.close()
+        return answer
+    return render.uploaded(await upload.digest(), success=False)
+
+
+def _key_text(request: web.BaseRequest) -> str:
+    return key_in(request.rel_url.raw_path_qs)
+
+
+def _check_tag(request: web.BaseRequest, etag: str) -> Answer | None:
+    """Only this very tag, alone, counts: no list, no weak tag, no ``*`` (as recorded of Cask)."""
+    if joined(request, "If-None-Match") == etag:
+        return Answer(304, headers=[("ETag", etag)])
+    return None
+
+
+def _no_cluster(doing: str) -> TierceError:
+    return NoCluster(
+        f"this node can't {doing}: this version of Tierce runs alone, without a cluster",
+        hint="Give each client the address of one node.",
+    )
+
+
+def _as_bytes(secret: str) -> bytes:
+    """A header may hold bytes that are no UTF-8, which arrive as lone surrogates."""
+    return secret.encode("utf-8", "surrogatepass")

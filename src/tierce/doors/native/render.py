@@ -19,8 +19,11 @@ _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 def json_answer(status: int, content: Any, content_type: str = "application/json") -> Answer:
-    """A JSON body, ended by a line end so that a terminal shows it well."""
-    body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    """A JSON body, ended by a line end so that a terminal shows it well.
+
+    It is ASCII: a message may quote text that is not valid Unicode, and must not fail for that.
+    """
+    body = json.dumps(content).encode("ascii") + b"\n"
     return Answer(status, body, [("Content-Type", content_type), _NO_CACHE, _NO_SNIFF])
 
 

@@ -78,7 +78,7 @@ class Answer(web.StreamResponse):
             return
         self._written = True
         connection = connection_of(request)
-        self._kept_alive = request.keep_alive and not self._close and not connection.draining
+        self._kept_alive = request.keep_alive and not self._close and not connection.ending
         status = self._status_code
         lines = [f"HTTP/1.1 {status} {REASONS[status]}"]
         lines += [f"{name}: {value}" for name, value in self._head]

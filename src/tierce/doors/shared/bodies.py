@@ -28,12 +28,21 @@ def announced_bytes(request: web.BaseRequest) -> int | None:
 
 
 def refuse_encoded(request: web.BaseRequest) -> None:
-    """Raise UnsupportedEncoding for a Content-Encoding, as the digest names the bytes as sent."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
+    """Raise UnsupportedEncoding for a coded body, as the digest names the bytes as sent.
+
+    Content-Encoding may come in several lines. Of the transfer codings only chunked is undone.
+    """
+    encoding = ",".join(request.headers.getall("Content-Encoding", ())).lower()
+    if any(each.strip() not in ("", "identity") for each in encoding.split(",")):
         raise UnsupportedEncoding(
             f"the Content-Encoding {encoding[:40]!a} is not taken",
             hint="Send the bytes as they are to be stored, without Content-Encoding.",
+        )
+    coding = request.headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if coding != "chunked":
+        raise UnsupportedEncoding(
+            f"the Transfer-Encoding {coding[:40]!a} is not taken",
+            hint="Send the bytes with a Content-Length, or only chunked.",
         )
 
 

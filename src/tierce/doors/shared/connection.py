@@ -6,8 +6,11 @@ progress while it is the client that is waited for: whose headers do not get com
 comes in too slowly, or who takes the answer too slowly. Only progress counts, never total time: a
 transfer may take days if it moves. Between requests a connection may idle for a while.
 
-This costs nothing per request beyond adding up bytes. It does not use private state of aiohttp's
-protocol, except for knowing whether a request is in progress.
+What comes may stop being HTTP in the midst of a body. The body's reader learns of it at once, the
+request gets its one answer, and the connection ends: what follows could be taken for anything.
+
+This costs next to nothing per request beyond adding up bytes. Of the private state of aiohttp's
+protocol it uses the queue of parsed requests, and whether a request is in progress.
 """
 
 import asyncio
@@ -20,16 +23,17 @@ from typing import Any, NamedTuple, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from tierce.core.errors import BadRequest, TierceError, TooSlow
-from tierce.core.limits import CHUNK_BYTES, HEADER_LINE_BYTES, HEADERS_COUNT
+from tierce.core.limits import CHUNK_BYTES, HEADER_LINE_BYTES, HEADERS_COUNT, KIB
 from tierce.core.metrics import SLOW_CLIENTS
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _BUFFER_BYTES = CHUNK_BYTES
+_READ_BYTES = 64 * KIB
 
 
 class HeadersTooLarge(BadRequest):
@@ -49,7 +53,8 @@ class Connection(RequestHandler):
     """One client's connection: aiohttp's protocol, and a count of what it moves."""
 
     __slots__ = (
-        "_receiving", "_seen_bytes", "_waited_since", "partial_since", "received_bytes", "sent_bytes",
+        "_incoming", "_receiving", "_seen_bytes", "_waited_since", "partial_since", "received_bytes",
+        "sent_bytes",
     )  # fmt: skip
 
     def __init__(self, server: "DoorServer", **options: Any) -> None:
@@ -57,20 +62,33 @@ class Connection(RequestHandler):
         self.received_bytes = 0
         self.sent_bytes = 0
         self.partial_since = 0.0
+        self._incoming: StreamReader | None = None
         self._receiving: StreamReader | None = None
         self._waited_since = 0.0
         self._seen_bytes = 0
 
     @property
-    def draining(self) -> bool:
-        """The server is stopping: this connection ends with the answer under way."""
-        return cast("DoorServer", self._manager).draining if self._manager else True
+    def ending(self) -> bool:
+        """This connection ends with the answer under way; the server may be stopping."""
+        return self._close or self._manager is None or cast("DoorServer", self._manager).draining
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
         if not self.partial_since and not self._request_in_progress:
             self.partial_since = self._loop.time()
         super().data_received(data)
+        if self._messages:
+            message, body = self._messages[-1]
+            if not isinstance(message, _ErrInfo):
+                self._incoming = body
+            elif self._incoming is not None and not self._incoming.is_eof():
+                self._break_body(self._incoming, message.exc)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        # The base class would go on waiting for the rest of a refused body, which can't come now.
+        if self._incoming is not None and not self._request_in_progress:
+            self._incoming.feed_eof()
 
     async def send(self, data: bytes) -> None:
         """Write, and wait while the client is far behind. Raises ConnectionResetError."""
@@ -86,6 +104,16 @@ class Connection(RequestHandler):
         """Break the connection off, so that an answer under way can't look complete."""
         if self.transport is not None:
             self.transport.abort()
+
+    def close_if_idle(self) -> None:
+        """End the connection if no request is under way; what is still to be sent goes out first."""
+        if self._request_in_progress or self._messages:
+            return
+        waiting = self._waiter is not None
+        self.close()
+        # The base class ends its task only; where that reads the rest of a refused body, it goes on.
+        if waiting and self.transport is not None:
+            self.transport.close()
 
     async def read(self, content: StreamReader) -> bytes:
         """What has come of a body, at least a byte; nothing at its end. The pace is watched."""
@@ -125,16 +153,23 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that is no HTTP in the door's own words, without a traceback in the log."""
+        if isinstance(exc, ConnectionError) or self._manager is None:
+            raise ConnectionResetError("nobody is left to answer") from exc
         server = cast("DoorServer", self._manager)
         if isinstance(exc, HttpProcessingError):
-            text = " ".join((exc.message or "the request is not valid HTTP").split())[:200]
-            kind = HeadersTooLarge if isinstance(exc, LineTooLong) else BadRequest
-            limits = f"{HEADERS_COUNT} headers of at most {HEADER_LINE_BYTES} bytes"
-            return server.render_error(
-                kind(ascii(text)[1:-1], hint=f"Send HTTP/1.1 with {limits}.")
-            )
+            return server.render_error(_no_http(exc))
         log.error("a request failed", exc_info=exc)
         return server.render_error(None)
+
+    def _break_body(self, body: StreamReader, error: BaseException) -> None:
+        """End a body in which something came that is no HTTP. Its request gets the only answer."""
+        self._messages.pop()
+        self._lingering_time = 0.0
+        if self._request_in_progress or self._messages:
+            body.set_exception(error)
+        else:
+            body.feed_eof()  # the request has its answer, and only the rest was waited for
+        self.close()
 
     def _end_slow(self, pace: Pace) -> None:
         phase = "receiving" if self._receiving is not None else "sending"
@@ -145,6 +180,7 @@ class Connection(RequestHandler):
             self.transport.abort()
             return
         self._waited_since = 0.0
+        self._lingering_time = 0.0  # the rest of the body has had its time
         self._receiving.set_exception(
             TooSlow(
                 f"less than {pace.min_bytes_per_second} bytes per second came in"
@@ -171,7 +207,7 @@ class DoorServer(web.Server):
             max_line_size=HEADER_LINE_BYTES,
             max_field_size=HEADER_LINE_BYTES,
             max_headers=HEADERS_COUNT,
-            read_bufsize=_BUFFER_BYTES,
+            read_bufsize=_READ_BYTES,
         )
         self.render_error = render_error
         self.draining = False
@@ -208,8 +244,7 @@ class DoorServer(web.Server):
         deadline = self._loop.time() + timeout_seconds
         while self._connections and self._loop.time() < deadline:
             for connection in self.connections:
-                if not connection._request_in_progress and not connection._messages:
-                    connection.close()
+                cast(Connection, connection).close_if_idle()
             await asyncio.sleep(0.02)
         finished = not self._connections
         if self._watcher is not None:
@@ -225,6 +260,18 @@ class DoorServer(web.Server):
             now = self._loop.time()
             for connection in self.connections:
                 cast(Connection, connection).check_pace(pace, now)
+
+
+def _no_http(error: HttpProcessingError) -> TierceError:
+    """The parser's complaint in our words, where they are clearer, or in its own, made fit to show."""
+    limits = f"{HEADERS_COUNT} headers of at most {HEADER_LINE_BYTES} bytes"
+    hint = f"Send HTTP/1.1 with at most {limits}."
+    if isinstance(error, LineTooLong):
+        return HeadersTooLarge("the request line or a header is too long", hint=hint)
+    if error.message.startswith("Too many headers"):
+        return HeadersTooLarge("there are too many headers", hint=hint)
+    text = " ".join((error.message or "the request is not valid HTTP").split())[:200]
+    return BadRequest(ascii(text)[1:-1], hint=hint)
 
 
 def connection_of(request: web.BaseRequest) -> Connection:

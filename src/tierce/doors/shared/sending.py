@@ -7,7 +7,7 @@ complete answer with wrong bytes.
 
 import logging
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
 from aiohttp import web
@@ -74,9 +74,15 @@ def check_conditions(
     return None
 
 
-def head_answer(request: web.BaseRequest, size: int, how: Presented) -> Answer:
+# Gives the 304 that a request asks for, knowing the entity tag, or None to go on.
+Check = Callable[[web.BaseRequest, str], Answer | None]
+
+
+def head_answer(
+    request: web.BaseRequest, size: int, how: Presented, check: Check = check_conditions
+) -> Answer:
     """The answer to HEAD: what GET would say, without reading the blob."""
-    unmodified = check_conditions(request, how.etag)
+    unmodified = check(request, how.etag)
     if unmodified is not None:
         unmodified.add_headers(how.headers)
         return unmodified
@@ -84,11 +90,15 @@ def head_answer(request: web.BaseRequest, size: int, how: Presented) -> Answer:
 
 
 async def send_blob(
-    request: web.BaseRequest, blob: OpenBlob, how: Presented, door: str
+    request: web.BaseRequest,
+    blob: OpenBlob,
+    how: Presented,
+    door: str,
+    check: Check = check_conditions,
 ) -> web.StreamResponse:
     """Answer GET with an open blob, and close it."""
     try:
-        unmodified = check_conditions(request, how.etag)
+        unmodified = check(request, how.etag)
         if unmodified is not None:
             unmodified.add_headers(how.headers)
             return unmodified
@@ -148,8 +158,14 @@ async def _stream(
             await connection.send(piece)
             sent += len(piece)
         assert sent == length, f"{sent} bytes sent, {length} announced"
-    except TierceError as error:
-        log.error("an answer was broken off: %s", error)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        # Whatever it was, another answer can't follow: it would be taken for bytes of the blob.
+        if isinstance(error, TierceError):
+            log.error("an answer was broken off: %s", error)
+        else:
+            log.exception("an answer was broken off")
         connection.abort()
         raise ConnectionResetError("the answer was broken off") from error
     finally:

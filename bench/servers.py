@@ -1,0 +1,98 @@
+"""The servers under measurement, each started on a free port and stopped at the end."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+
+_NGINX_CONFIGURATION = """
+worker_processes 2; daemon off; pid {work}/nginx.pid; error_log {work}/nginx.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;
+  open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s;
+  client_body_temp_path {work}/nginx-body; proxy_temp_path {work}/nginx-proxy;
+  fastcgi_temp_path {work}/nginx-1; uwsgi_temp_path {work}/nginx-2; scgi_temp_path {work}/nginx-3;
+  default_type application/octet-stream;
+  server {{ listen 127.0.0.1:{port} reuseport; root {root}; }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def tierce(data: Path, *flags: str, workers: int = 2) -> Iterator[str]:
+    """A node; yields its base URL."""
+    command = [
+        sys.executable, "-c", "import sys; from tierce.cli.main import main; sys.exit(main())",
+        "serve", "--data", str(data), "--listen", "native=127.0.0.1:0", "--workers", str(workers),
+        "--reserve-bytes", "0", *flags,
+    ]  # fmt: skip
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    assert node.stdout is not None
+    try:
+        node.stdout.readline()
+        yield "http://" + node.stdout.readline().split("native=")[1].strip()
+    finally:
+        node.terminate()
+        node.wait()
+
+
+@contextlib.contextmanager
+def nginx(root: Path, work: Path) -> Iterator[str]:
+    """nginx with two workers over a directory of files; yields its base URL."""
+    port = free_port()
+    file = work / "nginx.conf"
+    file.write_text(_NGINX_CONFIGURATION.format(work=work, root=root, port=port))
+    with _process([NGINX, "-c", str(file), "-p", str(work), "-g", _nginx_user()], port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def file_per_blob(directory: Path) -> Iterator[str]:
+    """An aiohttp server that keeps each body in a synced file of its own; yields its base URL."""
+    port = free_port()
+    script = Path(__file__).with_name("file_per_blob.py")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            command = [sys.executable, str(script), str(directory), str(port)]
+            stack.enter_context(_process(command, port))
+        time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _process(command: list[str], port: int) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        else:
+            raise RuntimeError(f"{command[0]} did not start")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _nginx_user() -> str:
+    return "user root;" if os.geteuid() == 0 else "worker_priority 0;"
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("TIERCE_")}

@@ -1,0 +1,48 @@
+"""One node for all tests of a file: each test uses bytes of its own, so none sees another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.doors.native.node import Node, node_in_thread
+
+# Small enough that a blob of a few pieces is quick to send, and lies in a file.
+PACK_LIMIT_BYTES = 1024
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    data = tmp_path_factory.mktemp("node") / "data"
+    with node_in_thread(data, pack_limit_bytes=PACK_LIMIT_BYTES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plain_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node with the default settings."""
+    with node_in_thread(tmp_path_factory.mktemp("plain") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def small_node(tmp_path: Path) -> Iterator[Node]:
+    with node_in_thread(tmp_path / "data", blob_limit_bytes=4096, pack_limit_bytes=1024) as running:
+        yield running
+
+
+@pytest.fixture
+def frozen_node(tmp_path: Path) -> Iterator[Node]:
+    with node_in_thread(tmp_path / "data", read_only=True) as running:
+        yield running
+
+
+@pytest.fixture
+def full_node(tmp_path: Path) -> Iterator[Node]:
+    with node_in_thread(tmp_path / "data", reserve_bytes=1 << 60) as running:
+        yield running
+
+
+@pytest.fixture
+def lonely_node(tmp_path: Path) -> Iterator[Node]:
+    with node_in_thread(tmp_path / "data", replication=2) as running:
+        yield running
