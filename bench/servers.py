@@ -69,7 +69,6 @@ def file_per_blob(directory: Path) -> Iterator[str]:
         for _ in range(2):
             command = [sys.executable, str(script), str(directory), str(port)]
             stack.enter_context(_process(command, port))
-        time.sleep(0.5)
         yield f"http://127.0.0.1:{port}"
 
 

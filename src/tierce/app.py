@@ -19,7 +19,7 @@ from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
 from tierce import __version__
-from tierce.blobs.environment import Environment
+from tierce.blobs.environment import Environment, allocate_lock_file
 from tierce.blobs.local import Disk
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import sweep
@@ -161,6 +161,10 @@ async def _supervise(
         sweep(settings.data / "tmp", pid)
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
+    def up() -> None:
+        allocate_lock_file(settings.data / "lmdb")
+        ready()
+
     supervisor = Supervisor(
         ["agent", *(f"worker-{number}" for number in range(1, settings.workers + 1))],
         command=lambda role: [sys.executable, "-m", "tierce.app", role],
@@ -173,7 +177,7 @@ async def _supervise(
         os.environ[METRICS_ENVIRONMENT] = str(metrics)
         # The library looked when it was imported; tell it to look again, for this process's values.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
-        await supervisor.run(stop, ready)
+        await supervisor.run(stop, up)
 
 
 async def _serve_doors(

@@ -161,6 +161,21 @@ def _use_up(filler: Path) -> None:
     assert stat.f_bavail == 0
 
 
+def test_what_processes_share_in_memory_is_safe_from_a_full_disk(disk: Path) -> None:
+    """A write to a mapped page that the disk has no room for would kill the process."""
+    with NodeProcess(disk / "data", workers=2, logs=disk.parent) as node:
+        node.start()
+        lock_file = (node.data / "lmdb" / "lock.mdb").stat()
+        assert lock_file.st_blocks * 512 >= lock_file.st_size
+        for process in node.family():
+            shared = {
+                Path(each.path) for each in process.memory_maps() if each.path.startswith("/")
+            }
+            below = {path.name for path in shared if path.is_relative_to(node.data)}
+            assert below <= {"data.mdb", "lock.mdb"}
+        node.stop()
+
+
 def test_deleting_blobs_frees_a_disk_that_is_really_full(disk: Path) -> None:
     with NodeProcess(disk / "data", workers=2, logs=disk.parent) as node:
         node.start()

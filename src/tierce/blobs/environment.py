@@ -10,6 +10,7 @@ are copied before their transaction ends. The environment is never carried over 
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -222,6 +223,16 @@ class Environment:
         COMMIT_WRITES.observe(len(results))
         COMMIT_SECONDS.observe(time.perf_counter() - started)
         return results
+
+
+def allocate_lock_file(directory: Path) -> None:
+    """Give LMDB's lock file all of its blocks. For a process that has not opened the environment.
+
+    The file is sparse and mapped into memory, so a process that takes one more reader's slot could
+    be killed by a full disk. Closing it here would drop the locks of a process that has it open.
+    """
+    with contextlib.suppress(OSError), (directory / "lock.mdb").open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _translate(error: lmdb.Error, directory: Path) -> TierceError:

@@ -1,13 +1,13 @@
 """``tierce cask``: run a node in place of a Cask node, with the environment that Cask had."""
 
 import os
-from pathlib import Path
 
 import click
 
 from tierce.app import serve
 from tierce.cli.options import load_settings
 from tierce.cli.serve import announce
+from tierce.core.settings import Settings
 from tierce.doors.cask.environment import from_cask_environment
 
 
@@ -27,17 +27,25 @@ def command() -> None:
     """
     flags, notes = from_cask_environment(os.environ)
     settings = load_settings(None, flags, os.environ).settings
-    for note in [*notes, *_notes_on(settings.data)]:
+    for note in [*notes, *_notes_on(settings)]:
         click.echo(f"tierce: {note}", err=True)
     raise SystemExit(serve(settings, announce))
 
 
-def _notes_on(data: Path) -> list[str]:
-    """What the operator should know of a directory that a Cask node has written to."""
-    tree = data / "sha1"
-    if not os.path.isdir(tree):
-        return []
-    return [
-        f"{tree} looks like the files of a Cask node. This version does not read them: it keeps "
-        "its own beside them. Upload them to this node to have them here."
-    ]
+def _notes_on(settings: Settings) -> list[str]:
+    """What the operator should know of settings, and of a directory, that a Cask node has used."""
+    notes = []
+    if settings.replication > 1:
+        notes.append(
+            f"CASK_REPLICATION asks for {settings.replication} copies, and this version runs "
+            "without a cluster, so uploads are refused; set it to 1."
+        )
+    if settings.join:
+        notes.append("CASK_NEIGHBORS is not used: this version runs without a cluster.")
+    tree = settings.data / "sha1"
+    if os.path.isdir(tree):
+        notes.append(
+            f"{tree} looks like the files of a Cask node. This version does not read them: it "
+            "keeps its own beside them. Upload them to this node to have them here."
+        )
+    return notes

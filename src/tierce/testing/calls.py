@@ -128,10 +128,21 @@ def metric(address: Address, name: str, **labels: str) -> float:
 
 
 class Wire:
-    """A raw connection: sends what it is told, and reads no more than it is asked to."""
+    """A raw connection: sends what it is told, and reads no more than it is asked to.
 
-    def __init__(self, address: Address, timeout: float = PATIENCE_SECONDS) -> None:
-        self.socket = socket.create_connection((address.host, address.port), timeout)
+    ``buffer_bytes`` bounds what the kernel takes in ahead of the reader; 0 leaves that to it.
+    """
+
+    def __init__(self, address: Address, *, buffer_bytes: int = 0) -> None:
+        self.socket = socket.socket()
+        if buffer_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        self.socket.settimeout(PATIENCE_SECONDS)
+        try:
+            self.socket.connect((address.host, address.port))
+        except OSError:
+            self.socket.close()
+            raise
         self._read = b""
 
     def __enter__(self) -> "Wire":

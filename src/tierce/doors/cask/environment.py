@@ -77,7 +77,7 @@ _INTEGERS = {
 }
 
 
-_AAE_DEFAULT = Given(5, "CASK_AAE_INTERVAL")
+_AAE_DEFAULT_SECONDS = 5
 
 
 def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
@@ -99,8 +99,8 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
     for name, (setting, least) in _INTEGERS.items():
         if name in cask:
             flags[setting] = _given(max(least, _integer(cask, name)), name)
-    if flags.get("scrub_interval_seconds", _AAE_DEFAULT).value < 1:
-        flags["scrub_interval_seconds"] = _AAE_DEFAULT
+    if "CASK_AAE_INTERVAL" in cask and _integer(cask, "CASK_AAE_INTERVAL") < 1:
+        flags["scrub_interval_seconds"] = _given(_AAE_DEFAULT_SECONDS, "CASK_AAE_INTERVAL")
     if "CASK_NEIGHBORS" in cask:
         urls = [url.strip() for url in cask["CASK_NEIGHBORS"].split(",") if url.strip()]
         # Cask takes a neighbour that is named twice; a second mention says nothing new.

@@ -110,10 +110,7 @@ class FileReader:
 
     def end(self) -> None:
         """The body has ended. Raises BadRequest if it is not complete, or held no such file."""
-        closed = self._held.startswith(self._delimiter) and _LAST_LINE_REST.match(
-            self._held, len(self._delimiter)
-        )
-        if self._place is not _Place.EPILOGUE and not closed:
+        if self._place is not _Place.EPILOGUE and not self._ends_with_last_delimiter():
             raise BadRequest(
                 "the multipart body ends without its closing delimiter",
                 hint="Send the whole body, with the boundary that the Content-Type names.",
@@ -124,6 +121,12 @@ class FileReader:
                 f"the form's field `{self._field}` {wrong}",
                 hint=f"Send a file in it, as `curl -F {self._field}=@PATH` does.",
             )
+
+    def _ends_with_last_delimiter(self) -> bool:
+        """Whether what is held back is the closing delimiter, without a line end behind it."""
+        if self._place is _Place.HEADERS or not self._held.startswith(self._delimiter):
+            return False
+        return _LAST_LINE_REST.match(self._held, len(self._delimiter)) is not None
 
     def _read_content(self, data: bytes, start: int) -> tuple[int, int, bool]:
         """Read up to the next delimiter line, and past it.

@@ -188,6 +188,11 @@ def test_a_field_without_a_file_name_is_no_file(headers: bytes) -> None:
     assert "curl -F file=@PATH" in caught.value.hint
 
 
+def test_a_closing_delimiter_among_headers_ends_nothing() -> None:
+    with pytest.raises(BadRequest, match="closing delimiter"):
+        read(part(FILE, b"abc") + b"--%b\r\n--%b--" % (BOUNDARY, BOUNDARY))
+
+
 def test_an_encoded_part_is_refused() -> None:
     headers = FILE + b"\r\nContent-Transfer-Encoding: base64"
     with pytest.raises(UnsupportedEncoding):
