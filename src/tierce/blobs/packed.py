@@ -181,7 +181,7 @@ def _key(digest: Digest) -> bytes:
 
 
 def _fits(value: bytes, digest: Digest) -> bool:
-    return value[:1] == _VERSION and Digest.of(memoryview(value)[1:], digest.algorithm) == digest
+    return value[:1] == _VERSION and digest.fits(memoryview(value)[1:])
 
 
 def _digest(key: bytes) -> Digest | None:

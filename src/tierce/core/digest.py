@@ -24,11 +24,14 @@ class Hasher(Protocol):
 
 
 class Algorithm(NamedTuple):
-    """A digest algorithm: its name, the length of its digest in bytes, and a new hasher."""
+    """A digest algorithm: its name, the length of its digest in bytes, and a new hasher.
+
+    ``new(data)`` has hashed ``data`` already.
+    """
 
     name: str
     size_bytes: int
-    new: Callable[[], Hasher]
+    new: Callable[..., Hasher]
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -73,9 +76,11 @@ class Digest(NamedTuple):
         cls, data: bytes | bytearray | memoryview, algorithm: str = DEFAULT_ALGORITHM
     ) -> "Digest":
         """Hash bytes held in memory. Raises BadRequest for an unknown algorithm."""
-        hasher = new_hasher(algorithm)
-        hasher.update(data)
-        return cls(algorithm, hasher.digest())
+        return cls(algorithm, new_hasher(algorithm, data).digest())
+
+    def fits(self, data: bytes | bytearray | memoryview) -> bool:
+        """Whether these bytes, held in memory, have this digest."""
+        return ALGORITHMS[self.algorithm].new(data).digest() == self.raw
 
     @property
     def hex(self) -> str:
@@ -85,16 +90,19 @@ class Digest(NamedTuple):
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.raw.hex()}"
 
+    def __repr__(self) -> str:
+        return f"Digest.parse({str(self)!r})"
 
-def new_hasher(algorithm: str) -> Hasher:
-    """Start a digest. Raises BadRequest for an unknown algorithm."""
+
+def new_hasher(algorithm: str, data: bytes | bytearray | memoryview = b"") -> Hasher:
+    """Start a digest, with ``data`` hashed already. Raises BadRequest for an unknown algorithm."""
     known = ALGORITHMS.get(algorithm)
     if known is None:
         raise BadRequest(
             f"{_shown(algorithm)} is not a digest algorithm",
             hint=f"Use one of {', '.join(ALGORITHMS)}.",
         )
-    return known.new()
+    return known.new(data)
 
 
 def _shown(text: str) -> str:

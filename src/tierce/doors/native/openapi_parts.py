@@ -5,6 +5,7 @@ errors.py, digest patterns from the algorithms, limits from core/limits.py. So t
 say otherwise than the code does.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -242,7 +243,19 @@ def _header(description: str, schema: Json, *, required: bool = True) -> Json:
     return {"description": description, "required": required, "schema": schema}
 
 
-_FIELD = {"type": "string", "examples": [digest_fields.render(EXAMPLE)]}
+# A digest of each algorithm in base64, to see how long it is and how it is padded.
+_FIELD_MEMBERS = "|".join(
+    re.sub(r":(\w+)", lambda encoded: f":[A-Za-z0-9+/]{{{len(encoded[1])}}}", rendered)
+    for rendered in (
+        digest_fields.render(Digest(each.name, bytes(each.size_bytes)))
+        for each in ALGORITHMS.values()
+    )
+)
+_FIELD = {
+    "type": "string",
+    "pattern": f"^({_FIELD_MEMBERS})(, ({_FIELD_MEMBERS}))*$",
+    "examples": [digest_fields.render(EXAMPLE)],
+}
 _TAG = {"type": "string", "pattern": f'^"({_NAMED})"$', "examples": [f'"{EXAMPLE}"']}
 
 HEADERS: Json = {
@@ -322,22 +335,23 @@ PARAMETERS: Json = {
     "Content-Digest": _parameter(
         "header",
         "Content-Digest",
-        "Digests of the body (RFC 9530), which are checked. Unknown algorithms are ignored.",
-        {"type": "string"},
+        "Digests of the body (RFC 9530), which are checked. Members of other algorithms are "
+        "ignored.",
+        _FIELD,
         digest_fields.render(EXAMPLE),
     ),
     "Repr-Digest": _parameter(
         "header",
         "Repr-Digest",
         "The same as Content-Digest, as bodies are never encoded.",
-        {"type": "string"},
+        _FIELD,
         digest_fields.render(EXAMPLE),
     ),
     "Content-Encoding": _parameter(
         "header",
         "Content-Encoding",
         "Bodies are stored as they are sent, so no encoding is taken. Else 415.",
-        {"const": "identity"},
+        {"enum": ["identity", ""]},
         "identity",
     ),
 }
