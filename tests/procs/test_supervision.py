@@ -1,16 +1,22 @@
 """When one process of a node dies, the others serve on, and it comes back; none is left alone."""
 
+import asyncio
 import contextlib
 import http.client
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tierce.core.digest import Digest
-from tierce.testing.calls import Reply, Wire, call, get, metric, put, status
-from tierce.testing.processes import Ended, NodeProcess, wait_for
+from tierce.node.runtime import Stop
+from tierce.node.workers import Supervisor
+from tierce.testing.calls import Reply, Wire, call, connect, exchange, get, metric, put, status
+from tierce.testing.processes import PATIENCE_SECONDS, Ended, NodeProcess, wait_for
 
 pytestmark = pytest.mark.procs
 
@@ -75,23 +81,19 @@ def test_a_killed_worker_is_replaced_while_the_other_serves_on(tmp_path: Path) -
                 continue
             wire.send(data[MIB:])
             assert wire.reply().status == 201
-        wait_for(lambda: _answers_from_both(node), "both workers to answer")
+        wait_for(lambda: _both_listen(node), "the worker to come back")
         node.stop()
 
 
-def _answers_from_both(node: NodeProcess) -> bool:
-    """New connections reach both workers, as their open sockets show."""
-    with contextlib.ExitStack() as held:
-        for _ in range(16):
-            held.enter_context(Wire(node.address))
-        roles = node.roles()
-        both = [roles.get("worker-1"), roles.get("worker-2")]
-        return all(process is not None and _established(process) for process in both)
+def _both_listen(node: NodeProcess) -> bool:
+    roles = node.roles()
+    workers = [roles.get("worker-1"), roles.get("worker-2")]
+    return all(worker is not None and _listens(worker) for worker in workers)
 
 
-def _established(process: psutil.Process) -> bool:
+def _listens(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return any(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections())
+        return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
     return False
 
 
@@ -164,3 +166,75 @@ def test_a_blob_of_a_dead_worker_is_seen_by_all(tmp_path: Path) -> None:
             assert reply.status == 200
             assert Digest.of(reply.body) == digest
         node.stop()
+
+
+def test_workers_killed_while_they_write_lose_nothing_and_stop_nobody(tmp_path: Path) -> None:
+    """One of them may die holding the lock of the index, in the middle of a commit."""
+    over = threading.Event()
+    acknowledged: list[Digest] = []
+
+    def write(node: NodeProcess, generator: random.Random) -> None:
+        while not over.is_set():
+            with (
+                contextlib.closing(connect(node.address)) as connection,
+                contextlib.suppress(OSError, http.client.HTTPException),
+            ):
+                while not over.is_set():
+                    data = generator.randbytes(generator.choice([10, 4096, 60_000, 100_000]))
+                    digest = Digest.of(data)
+                    reply = exchange(connection, "PUT", f"/v1/blobs/{digest}", data)
+                    assert reply.status == 201, reply
+                    acknowledged.append(digest)
+
+    generator = random.Random(4)
+    with NodeProcess(tmp_path / "data", workers=2) as node:
+        node.start()
+        with ThreadPoolExecutor(8) as pool:
+            writers = [pool.submit(write, node, random.Random(number)) for number in range(8)]
+            try:
+                for number in range(6):
+                    wait_for(lambda: _both_listen(node), "both workers to be there")
+                    seen = len(acknowledged)
+                    wait_for(lambda seen=seen: len(acknowledged) > seen + 50, "some writes")  # type: ignore[misc]
+                    time.sleep(generator.uniform(0, 0.05))
+                    victim = node.roles()[f"worker-{1 + number % 2}"]
+                    victim.kill()
+                    victim.wait(PATIENCE_SECONDS)
+            finally:
+                over.set()
+            for writer in writers:
+                writer.result()
+        assert len(acknowledged) > 300
+        wait_for(lambda: _both_listen(node), "both workers to be there")
+        with contextlib.closing(connect(node.address)) as connection:
+            for digest in acknowledged:
+                reply = exchange(connection, "GET", f"/v1/blobs/{digest}")
+                assert reply.status == 200, reply
+                assert Digest.of(reply.body) == digest
+        wait_for(lambda: not node.spools(), "the unfinished uploads to be swept")
+        node.stop()
+
+
+async def test_a_stop_that_comes_while_a_process_is_being_started_reaches_it(
+    tmp_path: Path,
+) -> None:
+    stop = Stop()
+
+    def command(role: str) -> list[str]:
+        if (tmp_path / "started").exists():
+            stop.now("the test says so")
+            return ["sleep", "600"]
+        (tmp_path / "started").touch()
+        return ["echo", "ready"]
+
+    with (tmp_path / "lock").open("w") as lock:
+        supervisor = Supervisor(
+            ["worker-1"],
+            command=command,
+            handover=b"\n",
+            lock_fd=lock.fileno(),
+            drain_timeout_seconds=600,
+            on_death=lambda pid: None,
+        )
+        await asyncio.wait_for(supervisor.run(stop, lambda: None), PATIENCE_SECONDS)
+    assert stop.reason == "the test says so"

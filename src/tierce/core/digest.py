@@ -45,7 +45,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 DEFAULT_ALGORITHM = "blake3"
 
-_LOWER_HEX = re.compile(r"[0-9a-f]+")
+_LOWER_HEX = re.compile(r"[0-9a-f]+").fullmatch
 
 
 class Digest(NamedTuple):
@@ -64,7 +64,7 @@ class Digest(NamedTuple):
                 f"{_shown(text)} is not a digest",
                 hint=f"Write ALGORITHM:HEX, where ALGORITHM is one of {', '.join(ALGORITHMS)}.",
             )
-        if len(digits) != 2 * algorithm.size_bytes or not _LOWER_HEX.fullmatch(digits):
+        if len(digits) != 2 * algorithm.size_bytes or not _LOWER_HEX(digits):
             raise BadRequest(
                 f"{_shown(text)} is not a {name} digest",
                 hint=f"Write {name}: and {2 * algorithm.size_bytes} lower-case hex digits.",

@@ -79,6 +79,9 @@ class Supervisor:
             started = time.monotonic()
             process = await self._start(role)
             self._running[role] = process
+            if stop:  # the order came while this one was being started, and has missed it
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
             code = await self._watch(role, process)
             del self._running[role]
             if stop:

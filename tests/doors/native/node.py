@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tierce import __version__
 from tierce.core.digest import Digest
@@ -62,6 +64,11 @@ class Node:
 
     def has(self, digest: Digest) -> bool:
         return self.call("HEAD", f"/v1/blobs/{digest}").status == 200
+
+    def samples(self) -> list[Sample]:
+        """All samples of the metrics page. Nodes of one test process share their counters."""
+        page = self.call("GET", "/metrics").body.decode()
+        return [each for family in text_string_to_metric_families(page) for each in family.samples]
 
     def wire(self) -> Wire:
         return Wire(self.address)

@@ -17,7 +17,6 @@ from urllib.parse import quote_from_bytes
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 from tests.doors.native.node import Node, node_in_thread
 
 from tierce.core.digest import ALGORITHMS, Digest
@@ -52,7 +51,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture(autouse=True)
 def unharmed(target: Node, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    failures = failed_requests()
+    failures = failed_requests(target)
     yield
     wait_for(lambda: not any((target.data / "tmp").iterdir()), "uploads to be cleaned up")
     reply = target.call("GET", f"/v1/blobs/{DIGEST}")
@@ -60,16 +59,15 @@ def unharmed(target: Node, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     entry = {"digest": str(DIGEST), "size": len(KNOWN)}
     assert target.call("GET", "/v1/blobs").json == {"blobs": [entry], "next": None}
     assert unexpected(target.data.parent) == set()
-    assert failed_requests() == failures
+    assert failed_requests(target) == failures
     assert not [each for each in caplog.get_records("call") if each.levelno >= logging.ERROR]
 
 
-def failed_requests() -> float:
+def failed_requests(node: Node) -> float:
     """How many requests the node has answered with a failure of its own."""
-    samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
     return sum(
         sample.value
-        for sample in samples
+        for sample in node.samples()
         if sample.name == "tierce_requests_total" and sample.labels["status"].startswith("5")
     )
 

@@ -12,7 +12,7 @@ from tierce.core.digest import Digest
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings, shown
 from tierce.doors.cask import gauges
-from tierce.doors.shared.answers import Answer
+from tierce.doors.shared.answers import Answer, lines
 from tierce.doors.shared.sending import Presented
 from tierce.service.status import Status
 
@@ -67,7 +67,9 @@ def uploaded(key: Digest | None, *, success: bool) -> Answer:
 
 def presented(key: Digest) -> Presented:
     """The headers of a file. Its type is none that a browser would show."""
-    return Presented(etag=f'"{key}"', content_type=FILE_TYPE, headers=[_NO_SNIFF], whole=[])
+    etag = f'"{key}"'
+    block = lines([_NO_SNIFF, ("ETag", etag), ("Accept-Ranges", "bytes")])
+    return Presented(etag=etag, content_type=FILE_TYPE, block=block)
 
 
 def redirect(target: str) -> Answer:

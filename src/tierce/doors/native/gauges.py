@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from tierce.core.tallies import hand_over_all
 from tierce.service.status import Status
 
 
@@ -41,6 +42,7 @@ class StatusGauges(Collector):
 
 def exposition(now: Status) -> tuple[bytes, str]:
     """The page and its content type."""
+    hand_over_all()
     gauges = CollectorRegistry()
     gauges.register(StatusGauges(now))
     counters = REGISTRY

@@ -6,7 +6,7 @@ from typing import Any
 from tierce.blobs.store import BlobInfo
 from tierce.core.digest import Digest
 from tierce.doors.shared import digest_fields
-from tierce.doors.shared.answers import Answer
+from tierce.doors.shared.answers import Answer, lines
 from tierce.doors.shared.sending import Presented
 from tierce.service.blobs import Stored
 from tierce.service.status import Status
@@ -16,6 +16,7 @@ BLOB_TYPE = "application/octet-stream"
 _CACHE = ("Cache-Control", "max-age=31536000, immutable")
 _NO_CACHE = ("Cache-Control", "no-store")
 _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+_BLOB_BLOCK = lines([_CACHE, _NO_SNIFF, ("Accept-Ranges", "bytes")])
 
 
 def json_answer(status: int, content: Any, content_type: str = "application/json") -> Answer:
@@ -42,11 +43,12 @@ def problem(status: int, name: str, detail: str, hint: str) -> Answer:
 def presented(digest: Digest) -> Presented:
     """The headers of a blob (RFC 9110, RFC 9530). A blob never changes, so its tag is its name."""
     field = digest_fields.render(digest)
+    etag = f'"{digest}"'
     return Presented(
-        etag=f'"{digest}"',
+        etag=etag,
         content_type=BLOB_TYPE,
-        headers=[_CACHE, _NO_SNIFF, ("Repr-Digest", field)],
-        whole=[("Content-Digest", field)],
+        block=f"{_BLOB_BLOCK}Repr-Digest: {field}\r\nETag: {etag}\r\n",
+        whole=f"Content-Digest: {field}\r\n",
     )
 
 

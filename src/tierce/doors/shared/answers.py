@@ -26,6 +26,12 @@ REASONS = {
 }  # fmt: skip
 
 Headers = Iterable[tuple[str, str]]
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in REASONS.items()}
+
+
+def lines(headers: Headers) -> str:
+    """Headers as they are sent, each line with its end."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
 
 
 class Answer(web.StreamResponse):
@@ -34,6 +40,7 @@ class Answer(web.StreamResponse):
     A handler may :meth:`prepare` an answer itself, without a body but with a ``length``, and then
     send that many bytes by the connection; otherwise aiohttp prepares what the handler returns.
 
+    ``block`` are headers in the form that :func:`lines` gives, for who can make them cheaply.
     ``length`` overrides the Content-Length, for answers to HEAD; None leaves the header to the
     body. Header values must be free of line ends: they come from our own code or checked input.
     """
@@ -44,13 +51,14 @@ class Answer(web.StreamResponse):
         body: bytes = b"",
         headers: Headers = (),
         *,
+        block: str = "",
         length: int | None = None,
         close: bool = False,
     ) -> None:
         # The base class's own state would cost more than all that is done here, and is not used.
         self._status_code = status
         self.body = body
-        self._head = [*headers]
+        self.head = block + lines(headers) if headers else block
         self._length = length
         self._close = close
         self._kept_alive = False
@@ -66,7 +74,11 @@ class Answer(web.StreamResponse):
 
     def add_headers(self, headers: Headers) -> None:
         """Put more headers behind those that there are."""
-        self._head += headers
+        self.head += lines(headers)
+
+    def add_block(self, block: str) -> None:
+        """Put more headers, in the form of :func:`lines`, behind those that there are."""
+        self.head += block
 
     def close(self) -> None:
         """End the connection after this answer."""
@@ -78,20 +90,21 @@ class Answer(web.StreamResponse):
             return
         self._written = True
         connection = connection_of(request)
+        connection.answering = True
         self._kept_alive = request.keep_alive and not self._close and not connection.ending
         status = self._status_code
-        lines = [f"HTTP/1.1 {status} {REASONS[status]}"]
-        lines += [f"{name}: {value}" for name, value in self._head]
+        length = ""
         if status not in (204, 304):
-            length = len(self.body) if self._length is None else self._length
-            lines.append(f"Content-Length: {length}")
-        lines.append(f"Date: {rfc822_formatted_time()}")
+            size = len(self.body) if self._length is None else self._length
+            length = f"Content-Length: {size}\r\n"
+        end = "\r\n"
         if not self._kept_alive:
-            lines.append("Connection: close")
+            end = "Connection: close\r\n\r\n"
         elif request.version == HttpVersion10:
-            lines.append("Connection: keep-alive")
-        lines.append("\r\n")
-        head = "\r\n".join(lines).encode("latin-1", "replace")
+            end = "Connection: keep-alive\r\n\r\n"
+        date = rfc822_formatted_time()
+        text = f"{_STATUS_LINES[status]}{self.head}{length}Date: {date}\r\n{end}"
+        head = text.encode("latin-1", "replace")
         with_body = self.body and request.method != "HEAD"
         await connection.send(head + self.body if with_body else head)
 

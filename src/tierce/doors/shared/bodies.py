@@ -13,8 +13,10 @@ from aiohttp.web_exceptions import HTTPException
 
 from tierce.core.errors import BadRequest
 from tierce.core.metrics import RECEIVED_BYTES
+from tierce.core.tallies import CounterTallies
 from tierce.doors.shared.connection import connection_of
 
+RECEIVED = CounterTallies(RECEIVED_BYTES)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -50,12 +52,12 @@ async def body_of(request: web.BaseRequest, door: str) -> AsyncIterator[bytes]:
     """Yield the body as it arrives. Raises BadRequest if it is malformed, TooSlow, ConnectionError."""
     connection = connection_of(request)
     content = request.content
-    count = RECEIVED_BYTES.labels(door)
+    received = RECEIVED[door]
     if request.headers.get("Expect", "").lower() == "100-continue" and not content.is_eof():
         await connection.send(_CONTINUE)
     with translated():
         while data := await connection.read(content):
-            count.inc(len(data))
+            received.add(len(data))
             yield data
 
 

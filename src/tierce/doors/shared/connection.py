@@ -31,6 +31,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from tierce.core.errors import BadRequest, TierceError, TooSlow
 from tierce.core.limits import CHUNK_BYTES, HEADER_LINE_BYTES, HEADERS_COUNT, KIB
 from tierce.core.metrics import SLOW_CLIENTS
+from tierce.core.tallies import hand_over_all
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class Connection(RequestHandler):
     """One client's connection: aiohttp's protocol, and a count of what it moves."""
 
     __slots__ = (
-        "_incoming", "_receiving", "_seen_bytes", "_waited_since", "partial_since", "received_bytes",
-        "sent_bytes",
+        "_incoming", "_receiving", "_seen_bytes", "_waited_since", "answering", "partial_since",
+        "received_bytes", "sent_bytes",
     )  # fmt: skip
 
     def __init__(self, server: "DoorServer", **options: Any) -> None:
@@ -65,6 +66,7 @@ class Connection(RequestHandler):
         self.received_bytes = 0
         self.sent_bytes = 0
         self.partial_since = 0.0
+        self.answering = False
         self._incoming: StreamReader | None = None
         self._receiving: StreamReader | None = None
         self._waited_since = 0.0
@@ -85,13 +87,11 @@ class Connection(RequestHandler):
             if not isinstance(message, _ErrInfo):
                 self._incoming = body
             elif self._incoming is not None and not self._incoming.is_eof():
-                self._break_body(self._incoming, message.exc)
+                self._break_body(message.exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        # The base class would go on waiting for the rest of a refused body, which can't come now.
-        if self._incoming is not None and not self._request_in_progress:
-            self._incoming.feed_eof()
+        self._end_body(exc or ConnectionResetError("the client is gone"))
 
     async def send(self, data: bytes) -> None:
         """Write, and wait while the client is far behind. Raises ConnectionResetError."""
@@ -167,15 +167,26 @@ class Connection(RequestHandler):
         log.error("a request failed", exc_info=exc)
         return server.render_error(None)
 
-    def _break_body(self, body: StreamReader, error: BaseException) -> None:
+    def _break_body(self, error: BaseException) -> None:
         """End a body in which something came that is no HTTP. Its request gets the only answer."""
         self._messages.pop()
         self._lingering_time = 0.0
-        if self._request_in_progress or self._messages:
-            body.set_exception(error)
-        else:
-            body.feed_eof()  # the request has its answer, and only the rest was waited for
+        self._end_body(error)
         self.close()
+
+    def _end_body(self, error: BaseException) -> None:
+        """Tell whoever waits for more of a body that none will come.
+
+        A handler must never take what came for the whole, even if it has yet to start: it gets the
+        error. Once the answer is on its way, only the base class still reads, to be rid of the rest.
+        """
+        body = self._incoming
+        if body is None or body.is_eof():
+            return
+        if self.answering and not self._messages:
+            body.feed_eof()
+        elif body.exception() is None:
+            body.set_exception(error)
 
     def _end_slow(self, transport: asyncio.Transport, pace: Pace) -> None:
         phase = "receiving" if self._receiving is not None else "sending"
@@ -227,6 +238,7 @@ class DoorServer(web.Server):
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> Any:
         protocol.partial_since = 0.0
+        protocol.answering = False
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -262,6 +274,7 @@ class DoorServer(web.Server):
         shortest = min(pace.window_seconds, pace.header_timeout_seconds)
         while True:
             await asyncio.sleep(max(0.05, min(1.0, shortest / 4)))
+            hand_over_all()
             now = self._loop.time()
             for connection, transport in list(self._connections.items()):
                 cast(Connection, connection).check_pace(transport, pace, now)

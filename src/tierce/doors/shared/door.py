@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tierce.core.errors import TierceError
 from tierce.core.metrics import REQUEST_SECONDS, REQUESTS
+from tierce.core.tallies import CounterTally, HistogramTally
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.connection import DoorServer, Pace, connection_of
 from tierce.doors.shared.router import Router
@@ -38,7 +39,8 @@ class Door:
         self._router = router
         self._render_error = render_error
         self._log_requests = log_requests
-        self._counters: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        self._counters: dict[tuple[str, str, int], tuple[CounterTally, HistogramTally]] = {}
+        self._latencies: dict[str, HistogramTally] = {}
 
     def server(self, pace: Pace) -> DoorServer:
         """A server whose requests come here."""
@@ -73,12 +75,13 @@ class Door:
 
     def _count(self, request: web.BaseRequest, label: str, status: int, started: float) -> None:
         seconds = time.perf_counter() - started
-        method = request.method if request.method in METHODS else "other"
-        key = (label, method, status)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = self._new_counter(label, method, status)
-        counter(seconds)
+        key = (label, request.method, status)
+        counters = self._counters.get(key)
+        if counters is None:
+            method = request.method if request.method in METHODS else "other"
+            counters = self._new_counters(label, method, status)
+        counters[0].add()
+        counters[1].observe(seconds)
         if self._log_requests:
             access_log.info(
                 "%s %s %s %d %.1f ms %s",
@@ -91,15 +94,17 @@ class Door:
                 },
             )  # fmt: skip
 
-    def _new_counter(self, label: str, method: str, status: int) -> Callable[[float], None]:
-        requests = REQUESTS.labels(self.name, label, method, str(status))
-        latency = REQUEST_SECONDS.labels(self.name, label)
-
-        def count(seconds: float) -> None:
-            requests.inc()
-            latency.observe(seconds)
-
-        return count
+    def _new_counters(
+        self, label: str, method: str, status: int
+    ) -> tuple[CounterTally, HistogramTally]:
+        key = (label, method, status)
+        if key in self._counters:
+            return self._counters[key]
+        if label not in self._latencies:
+            self._latencies[label] = HistogramTally(REQUEST_SECONDS.labels(self.name, label))
+        requests = CounterTally(REQUESTS.labels(self.name, label, method, str(status)))
+        self._counters[key] = requests, self._latencies[label]
+        return self._counters[key]
 
 
 def status_of(error: TierceError, table: StatusTable) -> int:

@@ -15,6 +15,7 @@ from aiohttp import web
 from tierce.blobs.store import OpenBlob
 from tierce.core.errors import Conflict, Corrupt, NotFound, TierceError
 from tierce.core.metrics import SENT_BYTES
+from tierce.core.tallies import CounterTallies
 from tierce.doors.shared import conditions
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.conditions import Outcome
@@ -22,6 +23,8 @@ from tierce.doors.shared.connection import connection_of
 from tierce.doors.shared.ranges import content_range, multipart_parts, parse_range
 
 log = logging.getLogger(__name__)
+
+SENT = CounterTallies(SENT_BYTES)
 
 
 class PreconditionFailed(Conflict):
@@ -31,13 +34,14 @@ class PreconditionFailed(Conflict):
 class Presented(NamedTuple):
     """How a door presents a blob: its strong entity tag, quoted, its type, and further headers.
 
-    ``whole`` are headers that go only with an answer that holds the whole blob.
+    ``block`` are header lines that go with every answer, the entity tag among them; ``whole`` are
+    lines that go only with an answer that holds the whole blob. Both in the form of answers.lines.
     """
 
     etag: str
     content_type: str
-    headers: list[tuple[str, str]]
-    whole: list[tuple[str, str]]
+    block: str
+    whole: str = ""
 
 
 def joined(request: web.BaseRequest, name: str) -> str | None:
@@ -53,13 +57,14 @@ def check_conditions(
 
     An ``etag`` of None stands for nothing being there: If-Match fails, If-None-Match holds.
     """
+    headers = request.headers
+    if "If-None-Match" not in headers and "If-Match" not in headers:
+        return None
     found = {
         name: value
         for name in ("If-Match", "If-None-Match")
         if (value := joined(request, name)) is not None
     }
-    if not found:
-        return None
     if etag is None:
         outcome = Outcome.PRECONDITION_FAILED if "If-Match" in found else Outcome.PROCEED
     else:
@@ -70,7 +75,7 @@ def check_conditions(
             hint="Leave out If-Match or If-None-Match, or send the entity tag that is in force.",
         )
     if outcome is Outcome.NOT_MODIFIED and etag is not None:
-        return Answer(304, headers=[("ETag", etag)])
+        return Answer(304)
     return None
 
 
@@ -84,9 +89,8 @@ def head_answer(
     """The answer to HEAD: what GET would say, without reading the blob."""
     unmodified = check(request, how.etag)
     if unmodified is not None:
-        unmodified.add_headers(how.headers)
-        return unmodified
-    return Answer(200, headers=_whole_headers(how), length=size)
+        return _unmodified(unmodified, how)
+    return Answer(200, block=_whole_block(how), length=size)
 
 
 async def send_blob(
@@ -100,8 +104,7 @@ async def send_blob(
     try:
         unmodified = check(request, how.etag)
         if unmodified is not None:
-            unmodified.add_headers(how.headers)
-            return unmodified
+            return _unmodified(unmodified, how)
         asked = request.headers.get("Range")
         if asked is not None and not conditions.range_applies(
             request.headers.get("If-Range"), how.etag
@@ -110,15 +113,17 @@ async def send_blob(
         ranges = parse_range(asked, blob.size)
         if ranges is None:
             if blob.data is not None:
-                SENT_BYTES.labels(door).inc(blob.size)
-                return Answer(200, blob.data, _whole_headers(how))
-            return await _stream(request, Answer(200, headers=_whole_headers(how), length=blob.size),
-                                 blob.stream(), blob.size, door)  # fmt: skip
+                SENT[door].add(blob.size)
+                return Answer(200, blob.data, block=_whole_block(how))
+            answer = Answer(200, block=_whole_block(how), length=blob.size)
+            return await _stream(request, answer, blob.stream(), blob.size, door)
         if len(ranges) == 1:
             (only,) = ranges
-            headers = [*_headers(how), ("Content-Range", content_range(only, blob.size))]
-            headers.append(("Content-Type", how.content_type))
-            answer = Answer(206, headers=headers, length=only.length)
+            headers = [
+                ("Content-Range", content_range(only, blob.size)),
+                ("Content-Type", how.content_type),
+            ]
+            answer = Answer(206, headers=headers, block=how.block, length=only.length)
             return await _stream(request, answer, blob.stream(*only), only.length, door)
         frame = multipart_parts(ranges, blob.size, how.content_type, secrets.token_hex(16))
 
@@ -129,8 +134,8 @@ async def send_blob(
                     yield piece
             yield frame.closing
 
-        headers = [*_headers(how), ("Content-Type", frame.content_type)]
-        answer = Answer(206, headers=headers, length=frame.length_bytes)
+        headers = [("Content-Type", frame.content_type)]
+        answer = Answer(206, headers=headers, block=how.block, length=frame.length_bytes)
         return await _stream(request, answer, parts(), frame.length_bytes, door)
     finally:
         await blob.aclose()
@@ -169,14 +174,15 @@ async def _stream(
         connection.abort()
         raise ConnectionResetError("the answer was broken off") from error
     finally:
-        SENT_BYTES.labels(door).inc(sent)
+        SENT[door].add(sent)
         await pieces.aclose()
     return answer
 
 
-def _headers(how: Presented) -> list[tuple[str, str]]:
-    return [*how.headers, ("ETag", how.etag), ("Accept-Ranges", "bytes")]
+def _unmodified(answer: Answer, how: Presented) -> Answer:
+    answer.add_block(how.block)
+    return answer
 
 
-def _whole_headers(how: Presented) -> list[tuple[str, str]]:
-    return [*_headers(how), *how.whole, ("Content-Type", how.content_type)]
+def _whole_block(how: Presented) -> str:
+    return f"{how.block}{how.whole}Content-Type: {how.content_type}\r\n"
