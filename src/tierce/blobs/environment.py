@@ -50,11 +50,15 @@ class WriteBatch:
     def __init__(self, transaction: Transaction, databases: dict[str, Any]) -> None:
         self._transaction = transaction
         self._databases = databases
-        self._counted: dict[str, Counts] = {}
+        self._counted: dict[str, list[int]] = {}
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """A value, valid until the next write."""
         return self._transaction.get(key, db=self._databases[database])
+
+    def add(self, database: str, key: bytes, value: bytes) -> bool:
+        """Put a value where there is none; False, and nothing is changed, if there is one."""
+        return self._transaction.put(key, value, overwrite=False, db=self._databases[database])
 
     def put(self, database: str, key: bytes, value: bytes) -> None:
         self._transaction.put(key, value, db=self._databases[database])
@@ -64,7 +68,9 @@ class WriteBatch:
 
     def count(self, kind: str, blobs: int, size: int) -> None:
         """Add to the counts of a kind of store; written once, when the batch ends."""
-        self._counted[kind] = self._counted.get(kind, Counts(0, 0)) + Counts(blobs, size)
+        counted = self._counted.setdefault(kind, [0, 0])
+        counted[0] += blobs
+        counted[1] += size
 
     def set_counts(self, kind: str, counts: Counts) -> None:
         """Overwrite the counts of a kind of store, after a recount."""
@@ -73,7 +79,7 @@ class WriteBatch:
 
     def write_counts(self) -> None:
         for kind, more in self._counted.items():
-            blobs, size = _counts_of(self.get(COUNTS, kind.encode())) + more
+            blobs, size = _counts_of(self.get(COUNTS, kind.encode())) + Counts(*more)
             # Counts that are off, after a crash or damage, must not fail the changes in this batch.
             counts = Counts(max(0, blobs), max(0, size))
             self.put(COUNTS, kind.encode(), _counts_value(counts))

@@ -53,12 +53,11 @@ class PackedStore:
         value = _VERSION + spool.data
 
         def change(batch: WriteBatch) -> bool:
-            old = batch.get(BLOBS, key)
-            if old is None:
-                batch.put(BLOBS, key, value)
+            if batch.add(BLOBS, key, value):
                 batch.count(KIND, 1, len(value) - 1)
                 return True
-            if old != value:  # a bad copy, replaced by the good bytes at hand
+            old = batch.get(BLOBS, key)
+            if old is not None and old != value:  # a bad copy, replaced by the good bytes at hand
                 batch.count(KIND, 0, len(value) - len(old))
                 batch.put(BLOBS, key, value)
             return False

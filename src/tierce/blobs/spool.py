@@ -47,7 +47,10 @@ class Spool:
         self._spooler = spooler
         self._memory_limit_bytes = memory_limit_bytes
         self._algorithm = algorithm
-        self._hashers = {name: new_hasher(name) for name in {algorithm, *(e[0] for e in expected)}}
+        self._hashers = {algorithm: new_hasher(algorithm)}
+        for each in expected:
+            if each.algorithm not in self._hashers:
+                self._hashers[each.algorithm] = new_hasher(each.algorithm)
         self._expected = expected
         self._small: list[bytes] = []
         self._piece = bytearray()

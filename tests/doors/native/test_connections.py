@@ -7,7 +7,7 @@ import pytest
 from tests.doors.native.node import Node, node_in_thread, problem
 
 from tierce.core.digest import Digest
-from tierce.testing.calls import Wire
+from tierce.testing.calls import Wire, listing
 from tierce.testing.processes import wait_for
 
 LIVE = "/v1/health/live"
@@ -230,3 +230,24 @@ def test_headers_that_do_not_come_and_idle_connections_are_ended(strict_node: No
         wire.send(request("GET", LIVE))
         assert wire.reply().status == 200
         assert ended(wire)
+
+
+def test_what_came_of_a_broken_body_is_never_taken_for_the_whole(node: Node) -> None:
+    """The break may come at any moment, also before the handler has begun to read."""
+    bodies = [b"broken %04d" % number for number in range(300)]
+    for body in bodies:
+        with node.wire() as wire:
+            wire.request("POST", "/v1/blobs", Transfer_Encoding="chunked")
+            wire.send(b"%x\r\n%b\r\n" % (len(body), body))
+            wire.send(b"zz\r\n")
+            assert wire.reply().status == 400
+    assert not listing(node.address).keys() & {Digest.of(body) for body in bodies}
+
+
+def test_what_came_before_the_client_left_is_never_taken_for_the_whole(node: Node) -> None:
+    bodies = [b"left %04d" % number for number in range(300)]
+    for body in bodies:
+        with node.wire() as wire:
+            wire.request("POST", "/v1/blobs", Content_Length=len(body) + 1)
+            wire.send(body)
+    assert not listing(node.address).keys() & {Digest.of(body) for body in bodies}

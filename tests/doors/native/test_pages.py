@@ -5,18 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from tests.doors.native.node import Node, node_in_thread, problem
 
 from tierce import __version__
+from tierce.blobs.space import Space
+from tierce.blobs.store import Counts
 from tierce.core import metrics
 from tierce.core.digest import ALGORITHMS, Digest
 from tierce.doors.native.gauges import StatusGauges
-from tierce.testing.calls import connect, exchange
+from tierce.service.status import Identity, Status
+from tierce.testing.calls import connect, exchange, metric
 from tierce.testing.processes import wait_for
 
+STATUS_OF_NOTHING = Status(
+    Identity("", "", (), 1, 0.0), 0.0, Counts(0, 0), Space(0, 0, 0), "", None
+)
 BLOBS = [f"listed {number}".encode() * (1 + 200 * (number % 2)) for number in range(12)]
 
 
@@ -128,8 +133,8 @@ def test_every_metric_appears_after_use(tmp_path: Path) -> None:
     assert reply.headers["content-type"].startswith("text/plain; version=")
     families = {each.name: each for each in text_string_to_metric_families(again)}
     ours = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
-    known = {family.name for metric in ours for family in metric.collect()}
-    gauges = {each.name for each in StatusGauges.collect(gauges_of_nothing())}
+    known = {family.name for each in ours for family in each.collect()}
+    gauges = {each.name for each in StatusGauges(STATUS_OF_NOTHING).collect()}
     assert len(known) >= 12
     assert known | gauges <= set(families)
     for name in known | gauges:
@@ -140,30 +145,15 @@ def test_every_metric_appears_after_use(tmp_path: Path) -> None:
     assert {"/v1/blobs/{digest}", "/metrics"} <= routes
 
 
-def gauges_of_nothing() -> StatusGauges:
-    """A collector whose status is any: only the names of its gauges are asked for."""
-
-    class Anything:
-        def __getattr__(self, name: str) -> "Anything":
-            return self
-
-        def __float__(self) -> float:
-            return 0.0
-
-        def __bool__(self) -> bool:
-            return False
-
-    gauges = StatusGauges.__new__(StatusGauges)
-    gauges._now = Anything()  # type: ignore[assignment]
-    return gauges
-
-
 def test_requests_are_counted_by_route_method_and_status(node: Node) -> None:
     labels = {"door": "native", "route": "/v1/blobs/{digest}", "method": "GET", "status": "404"}
-    before = REGISTRY.get_sample_value("tierce_requests_total", labels) or 0
+
+    def counted() -> float:
+        return metric(node.address, "tierce_requests_total", **labels)
+
+    before = counted()
     node.get(Digest.of(b"not counted before"))
-    node.call("GET", "/metrics")  # counts are handed over when they are asked for
-    assert REGISTRY.get_sample_value("tierce_requests_total", labels) == before + 1
+    assert counted() == before + 1
 
 
 def test_invented_paths_and_methods_make_no_new_series(node: Node) -> None:
@@ -171,7 +161,7 @@ def test_invented_paths_and_methods_make_no_new_series(node: Node) -> None:
     with node.wire() as wire:
         wire.request("MKCOL", "/v1/blobs")
         assert wire.reply().status == 405
-    series = [sample.labels for metric in REGISTRY.collect() for sample in metric.samples]
+    series = [sample.labels for sample in node.samples()]
     assert {"none", "/v1/blobs"} >= {
         each["route"] for each in series if each.get("method") == "other"
     }

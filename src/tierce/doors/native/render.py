@@ -16,6 +16,7 @@ BLOB_TYPE = "application/octet-stream"
 _CACHE = ("Cache-Control", "max-age=31536000, immutable")
 _NO_CACHE = ("Cache-Control", "no-store")
 _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+_JSON_BLOCK = lines([("Content-Type", "application/json"), _NO_CACHE, _NO_SNIFF])
 _BLOB_BLOCK = lines([_CACHE, _NO_SNIFF, ("Accept-Ranges", "bytes")])
 
 
@@ -54,10 +55,10 @@ def presented(digest: Digest) -> Presented:
 
 def stored(result: Stored, *, located: bool) -> Answer:
     """The answer to an upload: 201 when it is new, 200 when it was there."""
-    content = {"digest": str(result.digest), "size": result.size}
-    answer = json_answer(201 if result.created or located else 200, content)
-    answer.add_headers([("ETag", f'"{result.digest}"'), ("Location", f"/v1/blobs/{result.digest}")])
-    return answer
+    digest = str(result.digest)
+    body = f'{{"digest": "{digest}", "size": {result.size}}}\n'.encode("ascii")
+    block = f'{_JSON_BLOCK}ETag: "{digest}"\r\nLocation: /v1/blobs/{digest}\r\n'
+    return Answer(201 if result.created or located else 200, body, block=block)
 
 
 def listing(blobs: list[BlobInfo], limit: int) -> Answer:

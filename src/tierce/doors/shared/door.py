@@ -75,10 +75,9 @@ class Door:
 
     def _count(self, request: web.BaseRequest, label: str, status: int, started: float) -> None:
         seconds = time.perf_counter() - started
-        key = (label, request.method, status)
-        counters = self._counters.get(key)
+        method = request.method if request.method in METHODS else "other"
+        counters = self._counters.get((label, method, status))
         if counters is None:
-            method = request.method if request.method in METHODS else "other"
             counters = self._new_counters(label, method, status)
         counters[0].add()
         counters[1].observe(seconds)
@@ -97,14 +96,11 @@ class Door:
     def _new_counters(
         self, label: str, method: str, status: int
     ) -> tuple[CounterTally, HistogramTally]:
-        key = (label, method, status)
-        if key in self._counters:
-            return self._counters[key]
         if label not in self._latencies:
             self._latencies[label] = HistogramTally(REQUEST_SECONDS.labels(self.name, label))
         requests = CounterTally(REQUESTS.labels(self.name, label, method, str(status)))
-        self._counters[key] = requests, self._latencies[label]
-        return self._counters[key]
+        counters = self._counters[label, method, status] = requests, self._latencies[label]
+        return counters
 
 
 def status_of(error: TierceError, table: StatusTable) -> int:
