@@ -35,10 +35,10 @@ class Agent:
         self._checked = 0
         self._bad = 0
         self._passes = 0
-        self._last_pass: float | None = None
+        self._last_pass: str | None = None
 
     def status(self) -> dict[str, Any]:
-        """How the scrub goes: counts since the start; the time of the last full pass (Unix time)."""
+        """How the scrub goes: counts since the start; when the last full pass ended (UTC)."""
         return {
             "scrub": {
                 "checked_blobs": self._checked,
@@ -67,7 +67,7 @@ class Agent:
                 await asyncio.sleep(pause)
             after = page[-1].digest
         self._passes += 1
-        self._last_pass = time.time()
+        self._last_pass = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         await asyncio.sleep(max(1.0, self._interval_seconds))
 
     async def _check(self, digest: Digest) -> None:

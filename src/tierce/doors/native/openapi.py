@@ -340,6 +340,11 @@ _STATUS_EXAMPLE: Json = {
     "blob_bytes": EXAMPLE_BYTES,
     "disk": {"total_bytes": 1 << 40, "free_bytes": 1 << 39, "reserve_bytes": 1 << 30},
     "agent": {
-        "scrub": {"checked_blobs": 1, "bad_blobs": 0, "passes": 12, "last_pass": 1767225600.0}
+        "scrub": {
+            "checked_blobs": 1,
+            "bad_blobs": 0,
+            "passes": 12,
+            "last_pass": "2026-01-01T00:00:00Z",
+        }
     },
 }

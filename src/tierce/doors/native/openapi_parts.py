@@ -28,7 +28,6 @@ EXAMPLE_BYTES = len(b"hello\n")
 _NAMED = "|".join(
     f"{algorithm.name}:[0-9a-f]{{{2 * algorithm.size_bytes}}}" for algorithm in ALGORITHMS.values()
 )
-_UNIX_TIME = "Unix time in seconds"
 
 # What the node may answer to any request, before it is known what the request is for.
 _ALWAYS: tuple[type[TierceError], ...] = (errors.BadRequest, HeadersTooLarge)
@@ -146,8 +145,9 @@ _SCRUB = _object(
         "bad_blobs": _count("Blobs that were found bad, and set aside."),
         "passes": _count("Times that all blobs were gone through."),
         "last_pass": {
-            "type": ["number", "null"],
-            "description": f"End of the last full pass, as {_UNIX_TIME}; null before the first.",
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "End of the last full pass, in UTC; null before the first.",
         },
     },
 )
