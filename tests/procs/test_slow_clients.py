@@ -93,6 +93,16 @@ def test_a_kept_connection_is_closed_after_the_idle_timeout_and_not_before(
         assert _ended(wire) > IDLE_SECONDS / 2
 
 
+def test_the_rest_of_a_refused_body_is_not_taken_for_slow_headers(node: NodeProcess) -> None:
+    before = _slow(node, "headers")
+    with Wire(node.address) as wire:
+        wire.request("PUT", "/v1/blobs/nonsense", Content_Length=1000)
+        assert wire.reply().status == 400
+        wire.send(bytes(1000))
+        assert _ended(wire) > (HEADER_SECONDS + IDLE_SECONDS) / 2
+    assert _slow(node, "headers") == before
+
+
 def test_a_body_that_comes_too_slowly_is_answered_408_and_nothing_is_stored(
     node: NodeProcess,
 ) -> None:

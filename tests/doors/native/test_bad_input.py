@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from tests.doors.native.node import Node, node_in_thread
 
@@ -36,7 +36,11 @@ _EXPECTED_FILES = re.compile(
     r"data|data/(node\.toml|lock|lmdb|lmdb/(data|lock)\.mdb|tmp|quarantine|run|run/metrics)"
     r"|data/files(/sha256(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?)?"
 )
-EXAMPLES = settings(max_examples=100, derandomize=True)
+EXAMPLES = settings(
+    max_examples=100,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 # Bytes that may stand in a header's value without ending it.
 VALUES = st.binary(max_size=200).map(lambda raw: re.sub(rb"[\r\n\0]", b"", raw))
 

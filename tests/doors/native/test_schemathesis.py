@@ -7,8 +7,8 @@ of their body, so that success is tried as often as refusal.
 import re
 from typing import Any
 
-import hypothesis
 import schemathesis
+from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
@@ -64,7 +64,13 @@ schema = schemathesis.openapi.from_dict(DOCUMENT, config=config)
 
 
 @schema.parametrize()
-@hypothesis.settings(max_examples=40, derandomize=True, database=None)
+@settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    # How long it takes to make requests up says more about the machine than about the node.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_answers_are_as_the_document_says(node: Node, case: Any) -> None:
     node.put(DATA)
     aim(case)

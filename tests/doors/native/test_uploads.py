@@ -71,11 +71,11 @@ def test_post_with_an_unknown_algorithm_is_refused(node: Node, algorithm: str) -
     assert "blake3, sha1, sha256, sha512" in reply.json["hint"]
 
 
-@pytest.mark.parametrize("data", [b"chunked", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("data", [b"chunked", LARGE[::-1]], ids=["small", "large"])
 def test_a_chunked_body_is_stored(node: Node, data: bytes) -> None:
     digest = Digest.of(data, "sha512")
     pieces = (data[start : start + 100_000] for start in range(0, len(data), 100_000))
-    assert node.call("PUT", path(digest), pieces).status in (200, 201)
+    assert node.call("PUT", path(digest), pieces).status == 201
     assert node.get(digest).body == data
 
 

@@ -79,7 +79,9 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if not self.partial_since and not self._request_in_progress:
+        # The rest of a body whose request was refused early is no part of the next one's head.
+        in_body = self._incoming is not None and not self._incoming.is_eof()
+        if not self.partial_since and not self._request_in_progress and not in_body:
             self.partial_since = self._loop.time()
         super().data_received(data)
         if self._messages:
