@@ -42,6 +42,7 @@ BLOBS = "blobs"
 COUNTS = "counts"
 _DATABASES = (BLOBS, COUNTS)
 _COUNTS_VERSION = 1
+_METADATA_PAGES = 2
 
 
 class WriteBatch:
@@ -158,6 +159,16 @@ class Environment:
     def counts(self, kind: str) -> Counts:
         with self.read() as transaction:
             return _counts_of(transaction.get(kind.encode(), db=self._databases[COUNTS]))
+
+    def free_bytes(self) -> int:
+        """About how much can be written into pages that were freed, before the file must grow."""
+        with self.read() as transaction:
+            used = _METADATA_PAGES
+            for database in (None, *self._databases.values()):
+                stat = transaction.stat(database) if database else self._lmdb.stat()
+                used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        allocated = self._lmdb.info()["last_pgno"] + 1
+        return max(0, allocated - used) * int(stat["psize"])
 
     def reader_check(self) -> int:
         """Free the reader slots of processes that died. Returns how many there were."""

@@ -87,6 +87,7 @@ class Disk:
         self.pool: Executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self.space = space or SpaceGuard(data)
         self.environment = environment or Environment(data / "lmdb")
+        self.space.index_room = self.environment.free_bytes
         self.spooler = Spooler(
             data / "tmp",
             pool=self.pool,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tierce.core.errors import Full, ReadOnly
 from tierce.core.limits import (
+    INDEX_MARGIN_BYTES,
     RESERVE_BYTES,
     RESERVE_PERCENT,
     SPACE_CHECK_SECONDS,
@@ -46,6 +47,8 @@ class SpaceGuard:
         self._monotonic = monotonic
         self._seen: Space | None = None
         self._seen_at = 0.0
+        # What the index can take without growing: it never gives freed pages back to the disk.
+        self.index_room: Callable[[], int] = lambda: 0
 
     def look(self) -> Space:
         """The room there is, at most SPACE_CHECK_SECONDS old."""
@@ -64,8 +67,11 @@ class SpaceGuard:
             self._seen_at = now
         return self._seen
 
-    def why_not(self, incoming_bytes: int = 0) -> ReadOnly | Full | None:
-        """The reason why so many bytes can't be taken now, or None if they can."""
+    def why_not(self, incoming_bytes: int = 0, *, in_file: bool = False) -> ReadOnly | Full | None:
+        """The reason why so many bytes can't be taken now, or None if they can.
+
+        Bytes that do not go to a file of their own may fit into the index even if the disk is full.
+        """
         if self._read_only:
             return ReadOnly(
                 "this node is read-only",
@@ -73,6 +79,8 @@ class SpaceGuard:
             )
         space = self.look()
         if space.free - incoming_bytes <= space.reserve:
+            if not in_file and self.index_room() - 2 * incoming_bytes >= INDEX_MARGIN_BYTES:
+                return None
             return Full(
                 f"{space.free} bytes are free, {incoming_bytes} would come in,"
                 f" and {space.reserve} are kept in reserve",
@@ -81,8 +89,8 @@ class SpaceGuard:
             )
         return None
 
-    def check(self, incoming_bytes: int = 0) -> None:
-        """Raise ReadOnly or Full if so many bytes can't be taken now."""
-        reason = self.why_not(incoming_bytes)
+    def check(self, incoming_bytes: int = 0, *, in_file: bool = False) -> None:
+        """Raise ReadOnly or Full if so many bytes can't be taken now (see :meth:`why_not`)."""
+        reason = self.why_not(incoming_bytes, in_file=in_file)
         if reason is not None:
             raise reason

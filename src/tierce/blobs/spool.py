@@ -124,7 +124,7 @@ class Spool:
         self.data = None
 
     def _create(self) -> None:
-        self._spooler.space.check()
+        self._spooler.space.check(in_file=True)
         self.path = self._spooler.new_path()
         try:
             self._fd = os.open(
@@ -148,7 +148,7 @@ class Spool:
 
     async def _flush(self) -> None:
         await self._wait()
-        self._spooler.space.check()
+        self._spooler.space.check(in_file=True)
         piece, length = self._piece, self._filled
         # The piece written before this one is done with, so the two take turns.
         self._piece, self._spare, self._filled = self._spare, piece, 0

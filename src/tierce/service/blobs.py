@@ -37,7 +37,8 @@ class Blobs:
                 f"the body has {announced_bytes} bytes, and the largest that is taken has {limit}",
                 hint="Send less at once, or raise the setting blob_limit_bytes.",
             )
-        self.space.check(announced_bytes or 0)
+        size = announced_bytes or 0
+        self.space.check(size, in_file=size > self._spooler.memory_limit_bytes)
         if self._replication > 1:
             raise Unavailable(
                 f"{self._replication} copies are asked for, and this node is not in a cluster",

@@ -103,3 +103,16 @@ async def test_an_index_at_its_largest_size_is_full_and_keeps_what_it_has(tmp_pa
             await environment.write(put(b"%d" % number, b"x" * 60_000))
     assert value_of(environment, b"kept") == b"value"
     await environment.close()
+
+
+async def test_pages_that_were_freed_count_as_room(environment: Environment) -> None:
+    before = environment.free_bytes()
+    await asyncio.gather(*(environment.write(put(b"%d" % n, b"x" * 50_000)) for n in range(100)))
+    assert environment.free_bytes() < before + 1_000_000
+
+    def remove(batch: WriteBatch) -> None:
+        for number in range(100):
+            batch.delete(BLOBS, b"%d" % number)
+
+    await environment.write(remove)
+    assert environment.free_bytes() > 4_000_000

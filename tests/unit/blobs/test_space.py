@@ -6,7 +6,12 @@ import pytest
 
 from tierce.blobs.space import Space, SpaceGuard
 from tierce.core.errors import Full, ReadOnly
-from tierce.core.limits import RESERVE_BYTES, RESERVE_PERCENT, SPACE_CHECK_SECONDS
+from tierce.core.limits import (
+    INDEX_MARGIN_BYTES,
+    RESERVE_BYTES,
+    RESERVE_PERCENT,
+    SPACE_CHECK_SECONDS,
+)
 
 
 class Clock:
@@ -56,3 +61,13 @@ def test_the_figures_are_those_of_the_file_system(tmp_path: Path) -> None:
     assert isinstance(space, Space)
     assert 0 < space.free <= space.total
     assert space.reserve == 5
+
+
+def test_small_blobs_fit_into_freed_pages_of_the_index_on_a_full_disk(tmp_path: Path) -> None:
+    guard = SpaceGuard(tmp_path, reserve_bytes=1 << 60)
+    guard.index_room = lambda: 2 * INDEX_MARGIN_BYTES
+    guard.check(4096)
+    with pytest.raises(Full):
+        guard.check(4096, in_file=True)
+    with pytest.raises(Full):
+        guard.check(INDEX_MARGIN_BYTES)

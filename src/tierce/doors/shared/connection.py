@@ -149,12 +149,12 @@ class Connection(RequestHandler):
             transport.abort()
             return
         unsent = transport.get_write_buffer_size()
-        if self._receiving is None and not unsent:
+        if not pace.min_bytes_per_second or (self._receiving is None and not unsent):
             self._waited_since = 0.0
             return
         moved = self.received_bytes + self.sent_bytes - unsent - _unacknowledged(transport)
         wanted = pace.min_bytes_per_second * pace.window_seconds
-        if not self._waited_since or moved - self._seen_bytes >= max(wanted, 1):
+        if not self._waited_since or moved - self._seen_bytes >= wanted:
             self._waited_since, self._seen_bytes = now, moved
         elif now - self._waited_since > pace.window_seconds:
             self._end_slow(transport, pace)
