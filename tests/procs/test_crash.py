@@ -5,6 +5,7 @@ nothing is left lying around. SIGKILL leaves the page cache, so this says nothin
 forgets; it is about the order of our own steps.
 """
 
+import asyncio
 import contextlib
 import http.client
 import random
@@ -110,8 +111,7 @@ def _assert_counts(node: NodeProcess, listed: dict[Digest, int]) -> None:
     try:
         packed, files = environment.counts("packed"), environment.counts("files")
     finally:
-        environment._thread.shutdown()
-        environment._lmdb.close()
+        asyncio.run(environment.close())
     small = [size for size in listed.values() if size <= PACK_LIMIT_BYTES]
     assert packed == (len(small), sum(small))
     large = len(listed) - len(small)

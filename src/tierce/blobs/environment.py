@@ -1,9 +1,9 @@
 """The node's LMDB environment, and group commit: many writers, one transaction, one sync.
 
-Each process gathers the writes that arrive while a commit is under way, and commits them together
-in a thread as soon as it is done; a writer is answered after the commit that holds its own write.
-LMDB lets one process write at a time, by a lock that survives the death of its holder, so the
-processes of a node take turns.
+Each process gathers the writes that arrive while a commit is under way, its own or another process's:
+LMDB lets one process write at a time, by a lock that survives the death of its holder. A thread waits
+for its turn, and only then takes all that has gathered into one transaction. A writer is answered after
+the commit that holds its own write.
 
 LMDB runs in its synchronous mode, always: a commit that returned is on disk. Values read from it
 are copied before their transaction ends. The environment is never carried over a fork.
@@ -14,9 +14,10 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -89,7 +90,7 @@ class WriteBatch:
 class _Write(NamedTuple):
     change: Callable[[WriteBatch], Any]
     size: int
-    done: asyncio.Future[Any]
+    done: asyncio.Future[Any] | None
 
 
 class Environment:
@@ -119,9 +120,10 @@ class Environment:
         except lmdb.Error as error:
             raise _translate(error, self._directory) from error
         self._on_broken = on_broken
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._waiting: list[_Write] = []
-        self._committer: asyncio.Task[None] | None = None
+        self._waiting: deque[_Write] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A snapshot to read from. Copy values out before it ends, and end it soon."""
@@ -140,9 +142,14 @@ class Environment:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._commit_forever, args=(loop,), name="commit", daemon=True
+            )
+            self._thread.start()
+        assert not self._closing, "a change came after the end"
         self._waiting.append(_Write(change, size, done))
-        if self._committer is None:
-            self._committer = loop.create_task(self._commit_waiting())
+        self._wake.set()
         return done
 
     async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
@@ -151,7 +158,7 @@ class Environment:
 
     def write_now(self, change: Callable[[WriteBatch], T]) -> T:
         """Apply one change and commit it, blocking; for tools that run without an event loop."""
-        (result,) = self._commit([change])
+        _, (result,) = self._commit(lambda: [_Write(change, 0, None)])
         if isinstance(result, TierceError):
             raise result
         return result  # type: ignore[no-any-return]
@@ -176,70 +183,79 @@ class Environment:
 
     async def close(self) -> None:
         """Commit what was submitted, then close."""
-        while self._committer is not None:
-            await self._committer
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._closing = True
+            self._wake.set()
+            await asyncio.to_thread(self._thread.join)
+            await asyncio.sleep(0)  # what the thread delivered last is on its way
         self._lmdb.close()
 
-    async def _commit_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = self._next_batch()
-            changes = [write.change for write in batch]
-            results: list[Any]
-            try:
-                results = await loop.run_in_executor(self._thread, self._commit, changes)
-            except TierceError as error:
-                results = [_again(error) for _ in batch]
-            except Exception as error:
-                # A mistake in one change must not leave the others waiting for ever.
-                log.exception("a batch of changes failed")
-                results = [Unavailable(f"the index failed: {error}") for _ in batch]
-            for write, result in zip(batch, results, strict=True):
-                if write.done.done():
-                    continue
-                if isinstance(result, TierceError):
-                    write.done.set_exception(result)
-                else:
-                    write.done.set_result(result)
-        self._committer = None
+    def _commit_forever(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The thread: commit what is waiting, as long as there is something, then wait for more."""
+        while not self._closing or self._waiting:
+            self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                writes, results = self._commit(self._next_batch)
+                loop.call_soon_threadsafe(_deliver, writes, results)
 
     def _next_batch(self) -> list[_Write]:
+        batch: list[_Write] = []
         size = 0
-        for number, write in enumerate(self._waiting):
-            size += write.size
-            if number and (number >= BATCH_LIMIT_WRITES or size > BATCH_LIMIT_BYTES):
-                batch = self._waiting[:number]
-                del self._waiting[:number]
-                return batch
-        batch, self._waiting = self._waiting, []
+        while self._waiting and len(batch) < BATCH_LIMIT_WRITES and size < BATCH_LIMIT_BYTES:
+            batch.append(self._waiting.popleft())
+            size += batch[-1].size
         return batch
 
-    def _commit(self, changes: Iterable[Callable[[WriteBatch], Any]]) -> list[Any]:
-        started = time.perf_counter()
+    def _commit(self, take: Callable[[], list[_Write]]) -> tuple[list[_Write], list[Any]]:
+        """Commit what ``take`` gives once it is this process's turn; each write with its result."""
+        writes: list[_Write] = []
         results: list[Any] = []
         try:
             with self._lmdb.begin(write=True, buffers=True) as transaction:
+                started = time.perf_counter()
+                writes = take()
                 batch = WriteBatch(transaction, self._databases)
-                for change in changes:
+                for write in writes:
                     try:
-                        results.append(change(batch))
+                        results.append(write.change(batch))
                     except TierceError as error:
                         results.append(error)
                 batch.write_counts()
         except lmdb.Error as error:
-            ours = _translate(error, self._directory)
-            if isinstance(ours, Full):
-                log.warning("a commit failed: %s", error)
-            else:
-                log.exception("a commit failed")
-            if isinstance(error, (lmdb.PanicError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
-                self._on_broken()
-            raise ours from error
+            failed = self._failed(error)
+            writes = writes or take()
+            return writes, [type(failed)(failed.message, hint=failed.hint) for _ in writes]
+        except Exception as error:
+            # A mistake in one change must not leave the others waiting for ever.
+            log.exception("a batch of changes failed")
+            return writes, [Unavailable(f"the index failed: {error}") for _ in writes]
         COMMITS.inc()
         COMMIT_WRITES.observe(len(results))
         COMMIT_SECONDS.observe(time.perf_counter() - started)
-        return results
+        return writes, results
+
+    def _failed(self, error: lmdb.Error) -> TierceError:
+        """Log why a commit failed; returns what its writers are told."""
+        ours = _translate(error, self._directory)
+        if isinstance(ours, Full):
+            log.warning("a commit failed: %s", error)
+        else:
+            log.error("a commit failed", exc_info=error)
+        if isinstance(error, (lmdb.PanicError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
+            self._on_broken()
+        return ours
+
+
+def _deliver(writes: list[_Write], results: list[Any]) -> None:
+    """On the event loop: tell each writer what became of its change."""
+    for write, result in zip(writes, results, strict=True):
+        if write.done is None or write.done.done():
+            continue
+        if isinstance(result, TierceError):
+            write.done.set_exception(result)
+        else:
+            write.done.set_result(result)
 
 
 def allocate_lock_file(directory: Path) -> None:
@@ -272,11 +288,6 @@ def _nearly_full(directory: Path) -> bool:
     """LMDB reports a write cut short, which is what a full disk does, as an input/output error."""
     stat = os.statvfs(directory)
     return stat.f_bavail * stat.f_frsize < BATCH_LIMIT_BYTES
-
-
-def _again(error: TierceError) -> TierceError:
-    """The same error for another waiter: an exception instance belongs to one traceback."""
-    return type(error)(error.message, hint=error.hint)
 
 
 def _counts_value(counts: Counts) -> bytes:
