@@ -275,7 +275,7 @@ def _report(rows: list[Row]) -> str:
         "# Measured speed of one node",
         "",
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} processors"
-        f" ({_processor()}), Linux {platform.release()}, Python {platform.python_version()}."
+        f" ({_processor()}), Linux, Python {platform.python_version()}."
         " Load generator, reference and node share these processors.",
         "",
         "Repeat with `make bench`. Node and reference take turns; figures are medians, the ratio is the",
