@@ -14,6 +14,7 @@ from tierce.doors.cask.keys import BadPath, InvalidKey, NotHere
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.bodies import UnsupportedEncoding
 from tierce.doors.shared.connection import HeadersTooLarge
+from tierce.doors.shared.errors import completed
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.router import MethodNotAllowed, NoSuchPath
 from tierce.doors.shared.sending import PreconditionFailed
@@ -79,13 +80,4 @@ def render_error(error: TierceError | None) -> Answer:
     status, text = next(TEXTS[kind] for kind in type(error).__mro__ if kind in TEXTS)
     if text is None:
         text = "\n".join(filter(None, (error.message, error.hint)))
-    answer = render.error(status, text)
-    if isinstance(error, errors.Unauthenticated):
-        answer.add_headers([("WWW-Authenticate", 'Bearer realm="tierce"')])
-    elif isinstance(error, MethodNotAllowed):
-        answer.add_headers([("Allow", error.allowed)])
-    elif isinstance(error, UnsatisfiableRange):
-        answer.add_headers([("Content-Range", error.content_range)])
-    elif isinstance(error, (errors.TooSlow, HeadersTooLarge)):
-        answer.close()
-    return answer
+    return completed(render.error(status, text), error)

@@ -7,6 +7,7 @@ from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.bodies import UnsupportedEncoding
 from tierce.doors.shared.connection import HeadersTooLarge
 from tierce.doors.shared.door import StatusTable, status_of
+from tierce.doors.shared.errors import completed
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.router import MethodNotAllowed, NoSuchPath
 from tierce.doors.shared.sending import PreconditionFailed
@@ -56,7 +57,6 @@ NAMES = {
     UnsupportedEncoding: "unsupported-encoding",
 }
 OUR_MISTAKE = "internal"
-RETRY_AFTER_SECONDS = 1
 
 
 def render_error(error: TierceError | None) -> Answer:
@@ -67,15 +67,4 @@ def render_error(error: TierceError | None) -> Answer:
         )
     status = status_of(error, STATUS)
     name = next(NAMES[kind] for kind in type(error).__mro__ if kind in NAMES)
-    answer = render.problem(status, name, error.message, error.hint)
-    if isinstance(error, errors.Unauthenticated):
-        answer.add_headers([("WWW-Authenticate", 'Bearer realm="tierce"')])
-    elif isinstance(error, MethodNotAllowed):
-        answer.add_headers([("Allow", error.allowed)])
-    elif isinstance(error, UnsatisfiableRange):
-        answer.add_headers([("Content-Range", error.content_range)])
-    elif isinstance(error, errors.Unavailable):
-        answer.add_headers([("Retry-After", str(RETRY_AFTER_SECONDS))])
-    elif isinstance(error, (errors.TooSlow, HeadersTooLarge)):
-        answer.close()
-    return answer
+    return completed(render.problem(status, name, error.message, error.hint), error)

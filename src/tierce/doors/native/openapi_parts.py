@@ -13,10 +13,11 @@ from tierce.core import errors
 from tierce.core.digest import ALGORITHMS, DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import TierceError
 from tierce.core.limits import HEADER_LINE_BYTES, HEADERS_COUNT
-from tierce.doors.native.errors import NAMES, OUR_MISTAKE, RETRY_AFTER_SECONDS, STATUS
+from tierce.doors.native.errors import NAMES, OUR_MISTAKE, STATUS
 from tierce.doors.native.render import PROBLEM_BASE
 from tierce.doors.shared import digest_fields
 from tierce.doors.shared.connection import HeadersTooLarge
+from tierce.doors.shared.errors import RETRY_AFTER_SECONDS
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.router import MethodNotAllowed
 
