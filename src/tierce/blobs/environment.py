@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import lmdb
 
+from tierce.blobs.quarantine import sync_directory
 from tierce.blobs.store import Counts
 from tierce.core.errors import Corrupt, Full, TierceError, Unavailable, from_os_error
 from tierce.core.limits import (
@@ -117,6 +118,7 @@ class Environment:
             self._databases = {name: self._lmdb.open_db(name.encode()) for name in _DATABASES}
             # A process that was killed leaves its reader's slot, which would pin old pages.
             self._lmdb.reader_check()
+            sync_directory(directory)  # LMDB syncs its file, but not the name of a new one
         except lmdb.Error as error:
             raise _translate(error, self._directory) from error
         self._on_broken = on_broken

@@ -31,6 +31,7 @@ from tierce.core.limits import PIECE_BYTES
 log = logging.getLogger(__name__)
 
 KIND = "files"
+_NO_LINK = {errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 T = TypeVar("T")
 
 
@@ -158,13 +159,11 @@ class FilesStore:
         path = self._path(digest)
         self._make_durable(path.parent)
         with _locked(path.parent, fcntl.LOCK_SH) as directory:
-            try:
-                os.link(spooled, path)
-                created = True
-            except FileExistsError:
-                # Ours is known to be good, and what lies there may not be.
+            created = _link(spooled, path)
+            if not created:
+                # Ours is known to be good, and what lies there, if anything, may not be.
+                created = not path.exists()
                 os.replace(spooled, path)
-                created = False
             os.fsync(directory)
         return created
 
@@ -250,6 +249,17 @@ class FilesStore:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except OSError as error:
             raise from_os_error(error, doing) from error
+
+
+def _link(spooled: Path, path: Path) -> bool:
+    """Give a file its name if nothing has it; False otherwise, or where there are no hard links."""
+    try:
+        os.link(spooled, path)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

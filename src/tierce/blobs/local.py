@@ -11,7 +11,7 @@ from pathlib import Path
 from tierce.blobs.environment import Environment
 from tierce.blobs.files import FilesStore
 from tierce.blobs.packed import PackedStore
-from tierce.blobs.quarantine import Quarantine
+from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
@@ -114,6 +114,8 @@ class Disk:
 
 
 def make_directories(data: Path) -> None:
-    """Create the parts of a data directory that blobs need. Raises OSError."""
+    """Create the parts of a data directory that blobs need, durably. Raises OSError."""
     for name in ("lmdb", "files", "tmp", "quarantine"):
         (data / name).mkdir(parents=True, exist_ok=True)
+    sync_directory(data)
+    sync_directory(data.parent)

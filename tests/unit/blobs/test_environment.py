@@ -116,3 +116,11 @@ async def test_pages_that_were_freed_count_as_room(environment: Environment) -> 
 
     await environment.write(remove)
     assert environment.free_bytes() > 4_000_000
+
+
+async def test_the_index_never_gives_up_its_syncs(environment: Environment) -> None:
+    flags = environment._lmdb.flags()
+    assert flags["sync"]
+    assert flags["metasync"]
+    assert not flags["writemap"]
+    assert not flags["map_async"]

@@ -1,5 +1,6 @@
 """What a files store does about a damaged checksum table, and about names that are no blobs."""
 
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,3 +84,16 @@ async def test_the_good_copy_of_a_concurrent_put_is_not_set_aside(
             pass
     await bad.aclose()
     assert await bench.get(digest) == data
+
+
+async def test_a_file_system_without_hard_links_will_do(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", link)
+    digest, first = await bench.put(body(SIZE))
+    _, second = await bench.put(body(SIZE))
+    assert (first, second) == (True, False)
+    assert await bench.get(digest) == body(SIZE)
