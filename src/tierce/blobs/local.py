@@ -4,6 +4,7 @@ A spool decides which by holding its body in memory or in a file. The border may
 setting between two starts, so a blob may be found on either side, or on both.
 """
 
+import contextlib
 import heapq
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -118,4 +119,5 @@ def make_directories(data: Path) -> None:
     for name in ("lmdb", "files", "tmp", "quarantine"):
         (data / name).mkdir(parents=True, exist_ok=True)
     sync_directory(data)
-    sync_directory(data.parent)
+    with contextlib.suppress(PermissionError):  # the directory above may belong to someone else
+        sync_directory(data.parent)
