@@ -3,6 +3,8 @@
 The kernel spreads connections over all sockets that listen on an address with SO_REUSEPORT, which
 would also let two nodes share a port by accident. So the first process of a node first binds
 without it, to learn whether the address is free, and then holds it with a socket that never listens.
+Two nodes that start at the same moment would both find it free, as nobody listens yet. So each also
+claims the address by a name that only one process of the machine can have.
 """
 
 import errno
@@ -56,6 +58,17 @@ def bind(address: Address, *, shared: bool) -> socket.socket:
     return sock
 
 
+def _claim(address: Address) -> socket.socket:
+    """Take an address's name in Linux's abstract namespace. Raises OSError if a node has it."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0tierce {address.host} {address.port}")
+    except OSError:
+        claim.close()
+        raise
+    return claim
+
+
 def reserve(listen: Listen) -> tuple[Listen, list[socket.socket]]:
     """Make sure a listen address is free and keep it; returns it with port 0 replaced.
 
@@ -68,7 +81,8 @@ def reserve(listen: Listen) -> tuple[Listen, list[socket.socket]]:
             probe = bind(wanted, shared=False)
             listen = listen._replace(port=probe.getsockname()[1])
             probe.close()
-            held.append(bind(wanted._replace(port=listen.port), shared=True))
+            known = wanted._replace(port=listen.port)
+            held += (_claim(known), bind(known, shared=True))
     except OSError as error:
         for sock in held:
             sock.close()
