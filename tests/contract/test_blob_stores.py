@@ -11,7 +11,7 @@ from tierce.blobs.local import Disk, make_directories
 from tierce.blobs.memory import MemoryStore
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest
-from tierce.testing.blob_contract import LARGE, SMALL, BlobStoreContract, Workbench
+from tierce.testing.blob_contract import LARGE, SMALL, BlobStoreContract, Workbench, write_now
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def harm_packed(disk: Disk, digest: Digest, at: int) -> None:
         value[1 + at] ^= 1
         batch.put(BLOBS, key, bytes(value))
 
-    disk.environment.write_now(change)
+    write_now(disk.environment, change)
 
 
 def quarantined(disk: Disk) -> int:

@@ -91,7 +91,7 @@ class WriteBatch:
 class _Write(NamedTuple):
     change: Callable[[WriteBatch], Any]
     size: int
-    done: asyncio.Future[Any] | None
+    done: asyncio.Future[Any]
 
 
 class Environment:
@@ -157,13 +157,6 @@ class Environment:
     async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
         """Apply a change and return its result, once it is committed and synced (see submit)."""
         return await self.submit(change, size)
-
-    def write_now(self, change: Callable[[WriteBatch], T]) -> T:
-        """Apply one change and commit it, blocking; for tools that run without an event loop."""
-        _, (result,) = self._commit(lambda: [_Write(change, 0, None)])
-        if isinstance(result, TierceError):
-            raise result
-        return result  # type: ignore[no-any-return]
 
     def counts(self, kind: str) -> Counts:
         with self.read() as transaction:
@@ -252,7 +245,7 @@ class Environment:
 def _deliver(writes: list[_Write], results: list[Any]) -> None:
     """On the event loop: tell each writer what became of its change."""
     for write, result in zip(writes, results, strict=True):
-        if write.done is None or write.done.done():
+        if write.done.done():
             continue
         if isinstance(result, TierceError):
             write.done.set_exception(result)

@@ -69,8 +69,9 @@ class FilesStore:
         )
         blob = FileBlob(file, self._pool, self._quarantine_bad)
         if blob.damaged:
-            await blob.aclose()
+            # Closed only afterwards: its inode number must not come to stand for another file.
             await self._quarantine_bad(file)
+            await blob.aclose()
             raise NotFound(f"{digest} is not here")
         return blob
 

@@ -105,7 +105,8 @@ class Spool:
             await self._flush()
             await self._wait()
             self._check()
-            await self._in_thread(self._write_tail)
+            self._job = asyncio.ensure_future(self._in_thread(self._write_tail))
+            await self._wait()
         self._digest = Digest(self._algorithm, self._hashers[self._algorithm].digest())
         return self._digest
 

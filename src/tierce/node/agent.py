@@ -1,8 +1,8 @@
 """The agent: what a node does in the background. Now that is the scrub.
 
-The scrub walks all local blobs in digest order, over and over, verifies each, and sets bad copies
-aside, at a pace that leaves the disk to the clients. Workers ask the agent how it goes over a Unix
-socket in the data directory; when the agent is gone they serve on, and say that it is down.
+The scrub walks all local blobs in digest order, verifies each, and sets bad copies aside, at a pace
+that leaves the disk to the clients; then it rests, and begins again. Workers ask the agent how it goes
+over a Unix socket in the data directory; when it is gone they serve on, and say that it is down.
 """
 
 import asyncio
@@ -20,7 +20,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, we
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError
-from tierce.core.limits import AGENT_ANSWER_SECONDS, SCRUB_BYTES_PER_SECOND, SCRUB_PAGE_BLOBS
+from tierce.core.limits import (
+    AGENT_ANSWER_SECONDS,
+    SCRUB_BYTES_PER_SECOND,
+    SCRUB_PAGE_BLOBS,
+    SCRUB_REST_SECONDS,
+)
 from tierce.core.metrics import SCRUBBED_BLOBS, SCRUBBED_BYTES
 
 log = logging.getLogger(__name__)
@@ -55,7 +60,7 @@ class Agent:
                 await self.scrub_once()
             except TierceError as error:
                 log.error("the scrub was interrupted: %s", error)
-                await asyncio.sleep(60)
+            await asyncio.sleep(SCRUB_REST_SECONDS)
 
     async def scrub_once(self) -> None:
         """One full pass over all blobs, paced."""
@@ -68,7 +73,6 @@ class Agent:
             after = page[-1].digest
         self._passes += 1
         self._last_pass = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        await asyncio.sleep(max(1.0, self._interval_seconds))
 
     async def _check(self, digest: Digest) -> None:
         try:

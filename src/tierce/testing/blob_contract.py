@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore, Counts
 from tierce.core.digest import ALGORITHMS, Digest
@@ -40,6 +41,12 @@ class Workbench:
             return b"".join([piece async for piece in blob.stream(start, stop)])
         finally:
             await blob.aclose()
+
+
+def write_now(environment: Environment, change: Callable[[WriteBatch], None]) -> None:
+    """Change the index behind the store's back, as damage does."""
+    with environment._lmdb.begin(write=True, buffers=True) as transaction:
+        change(WriteBatch(transaction, environment._databases))
 
 
 SMALL = [0, 1, 4096, 65536]

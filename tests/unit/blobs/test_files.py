@@ -1,6 +1,9 @@
 """What a files store does about a damaged checksum table, and about names that are no blobs."""
 
+import asyncio
 import errno
+import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,3 +100,31 @@ async def test_a_file_system_without_hard_links_will_do(
     _, second = await bench.put(body(SIZE))
     assert (first, second) == (True, False)
     assert await bench.get(digest) == body(SIZE)
+
+
+async def test_a_spool_given_up_while_it_ends_waits_for_its_thread(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that still wrote would write to whatever file has the descriptor's number by then."""
+    spool = bench.spooler.new("blake3", memory_limit_bytes=-1)
+    await spool.write(body(SIZE))
+    begun, go_on = threading.Event(), threading.Event()
+    descriptors: list[tuple[int, int]] = []
+
+    def slow_tail() -> None:
+        begun.set()
+        go_on.wait(10)
+        descriptors.append((spool._fd, os.fstat(spool._fd).st_size))
+
+    monkeypatch.setattr(spool, "_write_tail", slow_tail)
+    ending = asyncio.ensure_future(spool.finish())
+    await asyncio.to_thread(begun.wait, 10)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    given_up = asyncio.ensure_future(spool.discard())
+    await asyncio.sleep(0)
+    assert not given_up.done()
+    go_on.set()
+    await given_up
+    assert descriptors == [(descriptors[0][0], SIZE)]

@@ -13,6 +13,7 @@ from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Corrupt, NotFound
 from tierce.node.directory import DataDirectory
 from tierce.node.doctor import examine
+from tierce.testing.blob_contract import write_now
 
 SMALL, LARGE = b"small" * 100, bytes(range(256)) * 2000
 
@@ -72,7 +73,7 @@ async def test_a_bad_packed_value_is_found(data: Path) -> None:
     disk = open_disk(data)
     digest = Digest.of(SMALL, "sha256")
     key = b"sha256:" + digest.raw
-    disk.environment.write_now(lambda batch: batch.put(BLOBS, key, b"\x01" + b"wrong"))
+    write_now(disk.environment, lambda batch: batch.put(BLOBS, key, b"\x01" + b"wrong"))
     await disk.close()
     report = await examine(data, repair=False)
     assert [found for found, _ in report.bad] == [digest]
@@ -80,7 +81,7 @@ async def test_a_bad_packed_value_is_found(data: Path) -> None:
 
 async def test_counts_that_are_off_are_told_and_put_right(data: Path) -> None:
     disk = open_disk(data)
-    disk.environment.write_now(lambda batch: batch.set_counts("files", Counts(5, 5)))
+    write_now(disk.environment, lambda batch: batch.set_counts("files", Counts(5, 5)))
     await disk.close()
     report = await examine(data, repair=False)
     assert report.is_healthy
