@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DATA   ?= ./data
 
-.PHONY: help serve test check format bench clean
+.PHONY: help serve cluster test soak check format bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,8 +20,14 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP) ## Run a node on 127.0.0.1:7070 with its data in ./data
 	exec $(BIN)/tierce serve --data $(DATA)
 
+cluster: $(STAMP) ## Run three nodes on this machine, with their data in ./cluster
+	@TIERCE=$(BIN)/tierce sh tools/cluster.sh
+
 test: $(STAMP) ## Run the tests
 	$(BIN)/pytest -n 2 --dist worksteal
+
+soak: $(STAMP) ## Run a thousand simulated clusters under faults
+	$(BIN)/python -m tierce.testing.soak --seeds 1000
 
 check: $(STAMP) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Run all measurements of one node and write RESULTS.md.
+"""Run all measurements and write RESULTS.md.
 
 Tierce and its reference take turns, A B A B, and the ratio is formed pair by pair: on a machine
 whose speed drifts, the median of the ratios says more than any figure alone.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from bench import load, servers
+from bench import cluster, load, servers
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
@@ -58,10 +58,19 @@ def main() -> None:
                 row = measure(folder, arguments.pairs, arguments.seconds)
                 rows.append(row)
                 print(_line(row), flush=True)
+        figures: list[cluster.Figure] = []
+        for measure_cluster in (cluster.put_replicated, cluster.get_remote, cluster.heal):
+            if arguments.only in measure_cluster.__name__:
+                folder = work / measure_cluster.__name__
+                folder.mkdir()
+                for figure in measure_cluster(folder, arguments.pairs, arguments.seconds):
+                    figures.append(figure)
+                    print(cluster.line(figure), flush=True)
     finally:
         shutil.rmtree(work)
     if not arguments.only:
-        Path(__file__).with_name("RESULTS.md").write_text(_report(rows))
+        text = "\n".join([_report(rows).rstrip("\n"), *cluster.report(figures)])
+        Path(__file__).with_name("RESULTS.md").write_text(text)
 
 
 def get_small(work: Path, pairs: int, seconds: int) -> Row:

@@ -38,7 +38,7 @@ def tierce(data: Path, *flags: str, workers: int = 2) -> Iterator[str]:
     command = [
         sys.executable, "-c", "import sys; from tierce.cli.main import main; sys.exit(main())",
         "serve", "--data", str(data), "--listen", "native=127.0.0.1:0", "--workers", str(workers),
-        "--reserve-bytes", "0", *flags,
+        "--reserve-bytes", "0", "--private", "127.0.0.1:0", *flags,
     ]  # fmt: skip
     node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
     assert node.stdout is not None

@@ -1,4 +1,4 @@
-"""The composition root: from settings to a running node. Everything is wired here, and only here.
+"""The composition root: from settings to a running node. The parts are made in wiring.py.
 
 With one worker, the node is one process. With more, this process supervises, and starts each worker
 and the agent as ``python -m tierce.app ROLE``, handing the settings over by standard input.
@@ -8,42 +8,30 @@ import asyncio
 import contextlib
 import logging
 import os
-import ssl
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
-from tierce import __version__
-from tierce.blobs.environment import Environment, allocate_lock_file
-from tierce.blobs.local import Disk
-from tierce.blobs.space import SpaceGuard
+from tierce.blobs.environment import allocate_lock_file
 from tierce.blobs.spool import sweep
-from tierce.core.errors import BadRequest, TierceError
+from tierce.core.errors import TierceError
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings, from_json, to_json
-from tierce.doors.cask.routes import cask_door
-from tierce.doors.native.routes import native_door
-from tierce.doors.shared.connection import DoorServer, Pace
-from tierce.doors.shared.door import Door
+from tierce.doors.shared.connection import DoorServer
 from tierce.node import agent, logs, sockets
 from tierce.node.directory import DataDirectory, metrics_directory
 from tierce.node.runtime import ORPHANED, Stop, run
 from tierce.node.workers import READY, Supervisor
-from tierce.service.access import Access
-from tierce.service.blobs import Blobs
-from tierce.service.status import Identity, StatusReporter
+from tierce.wiring import Parts, check_exposure, doors, open_disk, pace, tls_context
+from tierce.wiring_cluster import agent_at_work, worker_parts
 
 log = logging.getLogger(__name__)
 
 _ORPHAN_DRAIN_SECONDS = 2.0
 METRICS_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
-
-AskAgent = Callable[[], Awaitable[dict[str, Any] | None]]
 
 
 def serve(settings: Settings, announce: Callable[[str, tuple[Listen, ...]], None]) -> int:
@@ -59,95 +47,58 @@ def serve(settings: Settings, announce: Callable[[str, tuple[Listen, ...]], None
     with contextlib.ExitStack() as held:
         held.callback(directory.close)
         listen = []
-        for wanted in settings.listen:
+        for wanted in (*settings.listen, settings.private):
             found, reserved = sockets.reserve(wanted)
             listen.append(found)
             for sock in reserved:
                 held.callback(sock.close)
+        private = listen.pop()
         settings = replace(
             settings,
             data=directory.path,
             node_id=directory.identity.node_id,
             listen=tuple(listen),
+            private=private,
         )
 
         def ready() -> None:
-            announce(settings.node_id, settings.listen)
+            announce(settings.node_id, (*settings.listen, settings.private))
 
         if settings.workers == 1:
             return run(lambda stop: run_single(settings, stop, ready))
         return run(lambda stop: _supervise(settings, directory, stop, ready))
 
 
-def check_exposure(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without any credentials. Raises BadRequest."""
-    if settings.tokens or settings.anonymous_rights is not None:
-        return
-    for listen in settings.listen:
-        if all(map(sockets.is_loopback, sockets.resolve(listen))):
-            continue
-        if listen.door == "cask" and settings.cluster_secret:
-            continue
-        raise BadRequest(
-            f"{listen} can be reached from other machines, and no token is set",
-            hint="Make a token with `tierce token new`, listen on 127.0.0.1, or say with "
-            "anonymous_rights what everyone may do.",
-        )
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """The server's TLS, if it has a certificate. Raises BadRequest for files that don't fit."""
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise BadRequest(
-            f"the TLS certificate or key can't be used: {error}",
-            hint="tls_certificate and tls_key must be readable PEM files that belong together.",
-        ) from error
-    return context
-
-
 async def run_single(settings: Settings, stop: Stop, ready: Callable[[], None]) -> None:
     """A whole node in this process. Its directory is open and its ports are known."""
-    disk = _open_disk(settings, stop)
-    background = agent.Agent(disk.store, settings.scrub_interval_seconds)
-
-    async def ask() -> dict[str, Any] | None:
-        return background.status()
-
-    loop = asyncio.create_task(background.run())
+    disk = open_disk(settings, stop)
     try:
-        await _serve_doors(settings, disk, ask, stop, ready)
+        async with agent_at_work(settings, disk, stop) as found:
+            await _serve_doors(settings, found.parts(disk), stop, ready)
     finally:
-        loop.cancel()
-        await asyncio.wait([loop])
         await disk.close()
 
 
 async def _worker(settings: Settings, stop: Stop) -> None:
     """One of several workers."""
-    disk = _open_disk(settings, stop)
+    disk = open_disk(settings, stop)
     try:
-        run_directory = settings.data / "run"
-        await _serve_doors(settings, disk, lambda: agent.ask(run_directory), stop, _say_ready)
+        async with worker_parts(settings, disk, stop) as parts:
+            await _serve_doors(settings, parts, stop, _say_ready)
     finally:
         await disk.close()
 
 
 async def _agent(settings: Settings, stop: Stop) -> None:
     """The agent as a process of its own."""
-    disk = _open_disk(settings, stop)
-    background = agent.Agent(disk.store, settings.scrub_interval_seconds)
+    disk = open_disk(settings, stop)
     try:
-        async with agent.listening(background, settings.data / "run"):
-            loop = asyncio.create_task(background.run())
+        async with (
+            agent_at_work(settings, disk, stop) as found,
+            agent.listening(found.call, settings.data / "run"),
+        ):
             _say_ready()
             await stop.wait()
-            loop.cancel()
-            await asyncio.wait([loop])
     finally:
         await disk.close()
 
@@ -181,13 +132,13 @@ async def _supervise(
 
 
 async def _serve_doors(
-    settings: Settings, disk: Disk, ask: AskAgent, stop: Stop, ready: Callable[[], None]
+    settings: Settings, parts: Parts, stop: Stop, ready: Callable[[], None]
 ) -> None:
     """Answer on all doors until the order to stop, then drain."""
     tls = tls_context(settings)
     servers: list[DoorServer] = []
-    for listen, door in _doors(settings, disk, ask):
-        server = door.server(_pace(settings))
+    for listen, door in doors(settings, parts):
+        server = door.server(pace(settings))
         servers.append(server)
         for address in sockets.resolve(listen):
             await server.listen(sockets.bind(address, shared=True), tls)
@@ -200,51 +151,6 @@ async def _serve_doors(
     finished = await asyncio.gather(*(server.drain(limit) for server in servers))
     if not all(finished):
         log.warning("some requests were cut off after %g s", limit)
-
-
-def _doors(settings: Settings, disk: Disk, ask: AskAgent) -> Iterator[tuple[Listen, Door]]:
-    blobs = Blobs(disk.store, disk.spooler, disk.space, replication=settings.replication)
-    access = Access(settings.tokens, settings.anonymous_rights_in_force)
-    identity = Identity(
-        node_id=settings.node_id,
-        version=__version__,
-        listen=tuple(map(str, settings.listen)),
-        workers=settings.workers,
-        started=time.time(),
-    )
-    reporter = StatusReporter(identity, blobs, ask)
-    for listen in settings.listen:
-        if listen.door == "native":
-            yield listen, native_door(blobs, access, reporter, log_requests=settings.access_log)
-        else:
-            yield listen, cask_door(settings, listen, blobs, access, reporter)
-
-
-def _pace(settings: Settings) -> Pace:
-    return Pace(
-        min_bytes_per_second=settings.min_progress_bytes_per_second,
-        window_seconds=settings.progress_window_seconds,
-        header_timeout_seconds=settings.header_timeout_seconds,
-        idle_timeout_seconds=settings.idle_timeout_seconds,
-    )
-
-
-def _open_disk(settings: Settings, stop: Stop) -> Disk:
-    """Open the data directory's blobs; a broken index stops the process, to be started anew."""
-    loop = asyncio.get_running_loop()
-
-    def broken() -> None:
-        loop.call_soon_threadsafe(stop.now, "the index broke", 1)
-
-    return Disk(
-        settings.data,
-        pack_limit_bytes=settings.pack_limit_bytes,
-        blob_limit_bytes=settings.blob_limit_bytes,
-        space=SpaceGuard(
-            settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
-        ),
-        environment=Environment(settings.data / "lmdb", on_broken=broken),
-    )
 
 
 def _say_ready() -> None:

@@ -168,13 +168,12 @@ def test_the_files_of_a_cask_node_are_noted_and_left_alone(tmp_path: Path) -> No
         assert old.read_bytes() == CONTENT
 
 
-def test_a_node_that_was_in_a_cluster_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_node_whose_neighbors_are_away_makes_no_promise(tmp_path: Path) -> None:
     neighbor = "http://127.0.0.1:1"
     with CaskProcess(
         tmp_path / "data", CASK_REPLICATION="3", CASK_NEIGHBORS=neighbor
     ).start() as node:
-        assert "tierce: CASK_REPLICATION asks for 3 copies" in node.log
-        assert "tierce: CASK_NEIGHBORS is not used" in node.log
+        assert "tierce: CASK_NEIGHBORS needs CASK_CLUSTER_SECRET" in node.log
         reply = upload(node.address)
         assert (reply.status, reply.json) == (503, {"key": KEY, "success": False})
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import Counter
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
 from tierce.blobs.space import Space
@@ -31,7 +32,7 @@ PROBLEMS = {**{NAMES[kind]: status for kind, status in STATUS.items()}, OUR_MIST
 
 def routes() -> list[str]:
     unused: Any = None
-    found = NativeDoor(unused, unused, unused).routes()
+    found = NativeDoor(unused, unused, unused, unused).routes()
     return [f"{route.method} {route.path}" for route in found]
 
 
@@ -49,7 +50,8 @@ def existing_metrics() -> dict[str, tuple[str, list[str]]]:
             name = family.name + ("_total" if isinstance(each, Counter) else "")
             found[name] = (family.type, list(each._labelnames))
     for family in StatusGauges(STATUS_OF_NOTHING).collect():
-        found[family.name] = (family.type, [])
+        assert isinstance(family, GaugeMetricFamily)
+        found[family.name] = (family.type, list(family._labelnames))
     return found
 
 

@@ -6,6 +6,7 @@ setting between two starts, so a blob may be found on either side, or on both.
 
 import contextlib
 import heapq
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +44,16 @@ class LocalStore:
             return await self.packed.stat(digest)
         except NotFound:
             return await self.files.stat(digest)
+
+    async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        found = await self.packed.sizes(digests)
+        missing = [index for index, size in enumerate(found) if size is None]
+        if missing:
+            for index, size in zip(
+                missing, await self.files.sizes([digests[each] for each in missing]), strict=True
+            ):
+                found[index] = size
+        return found
 
     async def verify(self, digest: Digest, *, repair: bool) -> int:
         """Both copies where there are two, as each could be read one day."""

@@ -1,5 +1,7 @@
 """A blob store in memory: the plainest reading of the contract, for tests and simulation."""
 
+from collections.abc import Sequence
+
 from tierce.blobs.packed import SmallBlob
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, Counts
@@ -29,6 +31,9 @@ class MemoryStore:
 
     async def stat(self, digest: Digest) -> int:
         return len(self._find(digest))
+
+    async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        return [None if (data := self.blobs.get(each)) is None else len(data) for each in digests]
 
     async def verify(self, digest: Digest, *, repair: bool) -> int:
         data = self._find(digest)

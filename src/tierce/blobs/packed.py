@@ -6,7 +6,7 @@ is a version byte and the bytes themselves. A value is hashed before it is hande
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 
 from tierce.blobs.environment import BLOBS, Environment, WriteBatch
@@ -96,6 +96,10 @@ class PackedStore:
                 raise NotFound(f"{digest} is not here")
             return len(value) - 1
 
+    async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._sizes, digests)
+
     async def verify(self, digest: Digest, *, repair: bool) -> int:
         try:
             loop = asyncio.get_running_loop()
@@ -137,6 +141,11 @@ class PackedStore:
         with self._environment.read() as transaction:
             value = transaction.get(key, db=self._blobs)
             return None if value is None else bytes(value)
+
+    def _sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        with self._environment.read() as transaction:
+            values = [transaction.get(_key(digest), db=self._blobs) for digest in digests]
+            return [None if value is None else len(value) - 1 for value in values]
 
     def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         found: list[BlobInfo] = []

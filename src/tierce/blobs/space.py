@@ -67,12 +67,15 @@ class SpaceGuard:
             self._seen_at = now
         return self._seen
 
-    def why_not(self, incoming_bytes: int = 0, *, in_file: bool = False) -> ReadOnly | Full | None:
+    def why_not(
+        self, incoming_bytes: int = 0, *, in_file: bool = False, passing: bool = False
+    ) -> ReadOnly | Full | None:
         """The reason why so many bytes can't be taken now, or None if they can.
 
         Bytes that do not go to a file of their own may fit into the index even if the disk is full.
+        Bytes that are only ``passing`` through, to or from other nodes, may do so read-only too.
         """
-        if self._read_only:
+        if self._read_only and not passing:
             return ReadOnly(
                 "this node is read-only",
                 hint="Write to another node, or start this one without the read_only setting.",
@@ -89,8 +92,10 @@ class SpaceGuard:
             )
         return None
 
-    def check(self, incoming_bytes: int = 0, *, in_file: bool = False) -> None:
+    def check(
+        self, incoming_bytes: int = 0, *, in_file: bool = False, passing: bool = False
+    ) -> None:
         """Raise ReadOnly or Full if so many bytes can't be taken now (see :meth:`why_not`)."""
-        reason = self.why_not(incoming_bytes, in_file=in_file)
+        reason = self.why_not(incoming_bytes, in_file=in_file, passing=passing)
         if reason is not None:
             raise reason

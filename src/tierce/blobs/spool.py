@@ -15,14 +15,14 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
 from tierce.blobs import layout
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest, new_hasher
-from tierce.core.errors import DigestMismatch, TierceError, TooLarge, from_os_error
+from tierce.core.errors import DigestMismatch, TierceError, TooLarge, Unavailable, from_os_error
 from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES, WRITEBACK_BYTES
 
 assert PIECE_BYTES % CHUNK_BYTES == 0, "pieces are cut at chunk borders"
@@ -35,6 +35,7 @@ class Spool:
 
     After :meth:`finish`, ``digest`` and ``size`` (bytes) are set and either ``data`` (a body of at
     most ``memory_limit_bytes``) or ``path`` (a synced file in the layout of large blobs) holds it.
+    Before, the file has the first ``readable_bytes`` of the body already, not verified.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Spool:
         algorithm: str,
         memory_limit_bytes: int,
         expected: tuple[Digest, ...],
+        passing: bool,
     ) -> None:
         self._spooler = spooler
+        self._passing = passing
         self._memory_limit_bytes = memory_limit_bytes
         self._algorithm = algorithm
         self._hashers = {algorithm: new_hasher(algorithm)}
@@ -62,6 +65,7 @@ class Spool:
         self._chunks = 0
         self._digest: Digest | None = None
         self.size = 0
+        self.readable_bytes = 0
         self.data: bytes | None = None
         self.path: Path | None = None
 
@@ -70,6 +74,11 @@ class Spool:
         """The name of the finished body."""
         assert self._digest is not None, "a spool has a digest once it is finished"
         return self._digest
+
+    @property
+    def pool(self) -> Executor:
+        """Where its blocking work is done."""
+        return self._spooler.pool
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes. Raises TooLarge, Full, ReadOnly or Unavailable; discard it then."""
@@ -125,7 +134,7 @@ class Spool:
         self.data = None
 
     def _create(self) -> None:
-        self._spooler.space.check(in_file=True)
+        self._spooler.space.check(in_file=True, passing=self._passing)
         self.path = self._spooler.new_path()
         try:
             self._fd = os.open(
@@ -149,7 +158,7 @@ class Spool:
 
     async def _flush(self) -> None:
         await self._wait()
-        self._spooler.space.check(in_file=True)
+        self._spooler.space.check(in_file=True, passing=self._passing)
         piece, length = self._piece, self._filled
         # The piece written before this one is done with, so the two take turns.
         self._piece, self._spare, self._filled = self._spare, piece, 0
@@ -163,6 +172,7 @@ class Spool:
             job = self._job
             await asyncio.shield(job)
             self._job = None
+            self.readable_bytes = min(self.size, self._chunks * CHUNK_BYTES)
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         try:
@@ -201,6 +211,48 @@ class Spool:
         os.fsync(self._fd)
 
 
+class SpoolSource:
+    """A finished spool's content, to be sent to other nodes. Close it.
+
+    It holds on to memory or file by itself, so the spool may be consumed or discarded meanwhile.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self.digest = spool.digest
+        self.size = spool.size
+        self.data = spool.data
+        self._pool = spool.pool
+        self._fd = -1
+        self._readers = 0
+        if spool.path is not None:
+            try:
+                self._fd = os.open(spool.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise from_os_error(error, "sending a body") from error
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the content from its beginning; several may do so at a time."""
+        if self.data is not None:
+            yield self.data
+            return
+        self._readers += 1
+        try:
+            for start in range(0, self.size, PIECE_BYTES):
+                yield await read_at(
+                    self._pool, self._fd, min(PIECE_BYTES, self.size - start), start
+                )
+        finally:
+            self._readers -= 1
+
+    def close(self) -> None:
+        """Let go of the file. No one may be reading any more."""
+        assert not self._readers, "a source was closed while it was read"
+        self.data = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 class Spooler:
     """Makes spools that share a directory, limits and a thread pool.
 
@@ -232,15 +284,17 @@ class Spooler:
         *,
         expected: tuple[Digest, ...] = (),
         memory_limit_bytes: int | None = None,
+        passing: bool = False,
     ) -> Spool:
         """Start a body. Raises BadRequest for an unknown algorithm.
 
         The body must have every digest of ``expected``. ``memory_limit_bytes`` overrides the
-        spooler's; -1 sends every body to a file.
+        spooler's; -1 sends every body to a file. ``passing``: it need not stay on this node, so
+        it is taken even if the node is read-only.
         """
         if memory_limit_bytes is None:
             memory_limit_bytes = self.memory_limit_bytes
-        return Spool(self, algorithm, memory_limit_bytes, expected)
+        return Spool(self, algorithm, memory_limit_bytes, expected, passing)
 
     @contextlib.asynccontextmanager
     async def holding(self, data: bytes, algorithm: str) -> AsyncIterator[Spool]:
@@ -252,6 +306,24 @@ class Spooler:
             yield spool
         finally:
             await spool.discard()
+
+
+async def read_at(pool: Executor, fd: int, length: int, start: int) -> bytes:
+    """Read from a spool's file in a thread. Raises Unavailable or Corrupt.
+
+    Cancelled, it still waits for the thread: a descriptor's number may be used again once closed.
+    """
+    read = asyncio.get_running_loop().run_in_executor(pool, os.pread, fd, length, start)
+    try:
+        data = await asyncio.shield(read)
+    except asyncio.CancelledError:
+        await asyncio.wait([read])
+        raise
+    except OSError as error:
+        raise from_os_error(error, "sending a body") from error
+    if len(data) != length:
+        raise Unavailable("a body's file ended early", hint="Send the body again.")
+    return data
 
 
 def write_all(fd: int, data: memoryview) -> None:

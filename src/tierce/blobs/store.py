@@ -4,7 +4,7 @@ A store maps digests to immutable bytes. It is told the digest by a finished Spo
 the bytes itself, so a store never has to trust a name. It verifies again whenever it reads.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 from tierce.blobs.spool import Spool
@@ -79,6 +79,10 @@ class BlobStore(Protocol):
 
     async def stat(self, digest: Digest) -> int:
         """The size in bytes, without verifying the content. Raises NotFound."""
+        ...
+
+    async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        """What ``stat`` gives for each digest, and None for those that are not here."""
         ...
 
     async def verify(self, digest: Digest, *, repair: bool) -> int:

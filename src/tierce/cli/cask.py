@@ -35,13 +35,6 @@ def command() -> None:
 def _notes_on(settings: Settings) -> list[str]:
     """What the operator should know of settings, and of a directory, that a Cask node has used."""
     notes = []
-    if settings.replication > 1:
-        notes.append(
-            f"CASK_REPLICATION asks for {settings.replication} copies, and this version runs "
-            "without a cluster, so uploads are refused; set it to 1."
-        )
-    if settings.join:
-        notes.append("CASK_NEIGHBORS is not used: this version runs without a cluster.")
     tree = settings.data / "sha1"
     if os.path.isdir(tree):
         notes.append(

@@ -33,6 +33,9 @@ COMMANDS = {
     "get": Command("tierce.cli.get:command", "Fetch a blob to a file or to stdout."),
     "ls": Command("tierce.cli.ls:command", "List the blobs that a node holds."),
     "stat": Command("tierce.cli.stat:command", "Show the sizes of blobs, or the state of a node."),
+    "cluster": Command(
+        "tierce.cli.cluster:command", "Show the cluster, empty a node, or strike one that is lost."
+    ),
     "doctor": Command("tierce.cli.doctor:command", "Check and repair a data directory."),
     "token": Command("tierce.cli.token:command", "Make access tokens."),
     "config": Command("tierce.cli.config:command", "Show the settings in force, or what is wrong."),

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tierce.cli.amounts import duration_text, size_text
 from tierce.cli.progress import plain_name
 from tierce.cli.remote import Remote, remote_options, run
 from tierce.client import Client
@@ -82,9 +83,18 @@ def _lines(status: dict[str, Any], indent: str) -> Iterator[str]:
             yield f"{indent}{_label(name) + ':':<{width + 1}} {_value(name, value)}"
 
 
+# What would not be clear, or not be unique, without the end of the name.
+_LABELS = {
+    "blob_bytes": "stored",
+    "bytes_to_move": "to move",
+    "last_pass_seconds": "last pass took",
+    "down_seconds": "down for",
+}
+
+
 def _label(name: str) -> str:
-    if name == "blob_bytes":
-        return "stored"
+    if name in _LABELS:
+        return _LABELS[name]
     for ending in ("_bytes", "_seconds"):
         name = name.removesuffix(ending)
     return plain_name(name.replace("_", " "))
@@ -97,26 +107,8 @@ def _value(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(_value(name, each) for each in value) or "-"
-    if isinstance(value, (int, float)) and name.endswith("_bytes"):
-        return _size(value)
+    if isinstance(value, (int, float)) and (name.endswith("_bytes") or name == "bytes_to_move"):
+        return size_text(value)
     if isinstance(value, (int, float)) and name.endswith("_seconds"):
-        return _duration(value)
-    return plain_name(str(value))
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size_bytes) < 1024:
-            return f"{size_bytes:.4g} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.4g} PiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+        return duration_text(value)
+    return plain_name(str(value)) or "-"

@@ -59,6 +59,61 @@ class Page(NamedTuple):
     next: Digest | None
 
 
+class Healing(msgspec.Struct, frozen=True):
+    """How healing goes on a node: ``below_target`` counts blobs; ``last_pass`` is None or in UTC."""
+
+    below_target: int
+    last_pass: str | None = None
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A node's disk: room on it in bytes."""
+
+    free_bytes: int
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """A node's own account: its blobs, and their size together in bytes."""
+
+    blobs: int
+    blob_bytes: int
+    disk: Disk
+    healing: Healing | None = None
+
+
+class ClusterNode(msgspec.Struct, frozen=True):
+    """A node of the cluster. ``state`` is alive, suspect or down; without a status it gave none."""
+
+    node_id: str
+    state: str
+    dialect: str = "tierce"
+    private: str = ""
+    native: str = ""
+    cask: str = ""
+    zone: str = ""
+    writable: bool = True
+    draining: bool = False
+    drained: bool = False
+    down_seconds: float | None = None
+    status: NodeStatus | None = None
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """The cluster as a node sees it. ``settled`` says that healing has nothing to do."""
+
+    replication: int
+    max_replication: int
+    blobs: int
+    below_target: int
+    at_target: int
+    over_target: int
+    bytes_to_move: int
+    estimated_seconds: float | None
+    settled: bool
+    nodes: list[ClusterNode]
+    warnings: list[str] = []
+
+
 class _StoredAnswer(msgspec.Struct):
     digest: str
     size: int
@@ -149,6 +204,14 @@ def page(body: bytes) -> Page:
 def json_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object. Raises Unavailable if it is none."""
     return _decoded(body, dict[str, Any])
+
+
+def overview(content: dict[str, Any]) -> Overview:
+    """Read what ``Client.cluster`` gave. Raises Unavailable if a node can't have written it."""
+    try:
+        return msgspec.convert(content, Overview)
+    except msgspec.ValidationError as problem:
+        raise foreign(str(problem)) from problem
 
 
 def foreign(reason: str) -> Unavailable:

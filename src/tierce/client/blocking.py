@@ -54,3 +54,12 @@ class BlockingClient:
 
     def status(self) -> dict[str, Any]:
         return self._runner.run(self._client.status())
+
+    def cluster(self) -> dict[str, Any]:
+        return self._runner.run(self._client.cluster())
+
+    def drain(self, node_id: str, cancel: bool = False) -> None:
+        self._runner.run(self._client.drain(node_id, cancel))
+
+    def forget(self, node_id: str) -> None:
+        self._runner.run(self._client.forget(node_id))

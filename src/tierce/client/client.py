@@ -1,4 +1,4 @@
-"""The asynchronous client: what one can ask of a node, in terms of blobs.
+"""The asynchronous client: what one can ask of a node, of its blobs and its cluster.
 
 Everything here is safe to try again, since a blob has the name of its bytes, and is tried again
 when a connection fails or the node says "not now" (``Retry``). The one exception is a stream that
@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from tierce.client import answers
 from tierce.client.answers import Entry, Page, Stored
@@ -206,23 +207,56 @@ class Client:
             after = page.next
 
     async def delete(self, digest: Digest) -> None:
-        """Remove a blob. Raises NotFound, unless an attempt before the last may have removed it."""
+        """Remove a blob, all its copies in the cluster.
+
+        Raises NotFound, unless an attempt before the last may have removed it; and Unavailable while
+        a node is down, as that could bring the blob back.
+        """
+        await self._remove("DELETE", f"/v1/blobs/{digest}", str(digest))
+
+    async def status(self) -> dict[str, Any]:
+        """What the node says about itself."""
+        return answers.json_object((await self._ask("GET", "/v1/status", "the status")).body)
+
+    async def cluster(self) -> dict[str, Any]:
+        """What the node says about the cluster and its nodes (docs/native-api.md).
+
+        ``answers.overview`` gives it types.
+        """
+        return answers.json_object((await self._ask("GET", "/v1/cluster", "the cluster")).body)
+
+    async def drain(self, node_id: str, cancel: bool = False) -> None:
+        """Have a node emptied before it leaves; with ``cancel``, have it used again.
+
+        Returns once the order is taken; :meth:`cluster` says when the node is ``drained``. Raises
+        NotFound for an unknown node, and Conflict for one that can't be drained.
+        """
+        path = f"/v1/cluster/nodes/{quote(node_id, safe='')}/drain"
+        await self._ask("DELETE" if cancel else "POST", path, f"the node {node_id}")
+
+    async def forget(self, node_id: str) -> None:
+        """Strike a node that will not come back from the cluster; its blobs are copied at once.
+
+        Raises NotFound, unless an attempt before the last may have struck it, and Conflict for a
+        node that is not down.
+        """
+        path = f"/v1/cluster/nodes/{quote(node_id, safe='')}/forget"
+        await self._remove("POST", path, f"the node {node_id}")
+
+    async def _remove(self, method: str, path: str, subject: str) -> None:
+        """Ask for something to go; that it is gone at a later attempt is a success."""
         attempts = 0
 
         async def attempt() -> None:
             nonlocal attempts
             attempts += 1
             try:
-                await self._wire.exchange("DELETE", f"/v1/blobs/{digest}", str(digest))
+                await self._wire.exchange(method, path, subject)
             except NotFound:
                 if attempts == 1:
                     raise
 
         await self._wire.retried(attempt)
-
-    async def status(self) -> dict[str, Any]:
-        """What the node says about itself."""
-        return answers.json_object((await self._ask("GET", "/v1/status", "the status")).body)
 
     async def _put(self, digest: Digest, size: int, body: Body) -> Stored:
         if size > SMALL_FILE_BYTES and await self._is_there(digest):

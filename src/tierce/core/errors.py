@@ -68,6 +68,28 @@ class Full(TierceError):
     """No room: the disk, or the reserve that is kept free, leaves no space for this."""
 
 
+def named(name: str, message: str, hint: str) -> TierceError:
+    """The error of this family whose class has a name, for those that come from another node.
+
+    A class that is not known here (the other node may be newer) becomes Unavailable.
+    """
+    return _BY_NAME.get(name, Unavailable)(message, hint=hint)
+
+
+def name_of(error: TierceError) -> str:
+    """The name of the nearest class in this family, for another node's :func:`named`."""
+    return next(each.__name__ for each in type(error).__mro__ if each.__name__ in _BY_NAME)
+
+
+_BY_NAME: dict[str, type[TierceError]] = {
+    each.__name__: each
+    for each in (
+        TierceError, NotFound, BadRequest, TooLarge, DigestMismatch, TooSlow, Refused,
+        Unauthenticated, Forbidden, Conflict, Unavailable, ReadOnly, Corrupt, Full,
+    )
+}  # fmt: skip
+
+
 def from_os_error(error: OSError, doing: str) -> TierceError:
     """The one place where the operating system's errors become ours. ``doing`` names the attempt."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -27,6 +27,8 @@ INTEGER_MAX = (1 << 63) - 1
 NODE_ID_LIMIT_CHARACTERS = 255
 
 _WHOLE = re.compile(r"[+-]?(?=[0-9_]{1,40}$)[0-9]+(_[0-9]+)*", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
@@ -114,6 +116,22 @@ def or_auto(kind: Kind[T], automatic: Callable[[], T], shown: str = "") -> Kind[
         return shown if shown and value == automatic() else kind.show(value)
 
     return Kind(f"{kind.metavar}|auto", parse, show)
+
+
+def number(minimum: float, maximum: float) -> Kind[float]:
+    """A decimal number."""
+
+    def parse(value: object) -> float:
+        text = (
+            str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+        )
+        if not isinstance(text, str) or not _DECIMAL.fullmatch(text.strip()):
+            raise BadRequest(f"{quoted(value)} is not a number", hint="Write it as in 1 or 0.5.")
+        found = float(text)
+        _between(quoted(value), found, minimum, maximum, "a number")
+        return found
+
+    return Kind("NUMBER", parse, lambda value: f"{value:g}")
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
@@ -227,6 +245,31 @@ def _parse_listen(value: object) -> Listen:
     return Listen.parse(_text(value))
 
 
+def _parse_private(value: object) -> Listen:
+    return Listen.private(_text(value))
+
+
+def _parse_peer(value: object) -> str:
+    """Another node: the address of its private door, or the base URL of its Cask door."""
+    text = _text(value).strip()
+    if "://" in text:
+        return _parse_url(text)
+    found = Listen.private(text)
+    if not found.port:
+        raise BadRequest(f"{quoted(text)} names no port", hint="Write the port of the other node.")
+    return found.address
+
+
+def _parse_word(value: object) -> str:
+    text = _text(value).strip()
+    if not _WORD.fullmatch(text):
+        raise BadRequest(
+            f"{quoted(text)} is not a name",
+            hint="Use letters, digits, dots and dashes, 64 at most.",
+        )
+    return text
+
+
 def _parse_token(value: object) -> Token:
     if not isinstance(value, str):
         raise BadRequest("a token is not text", hint="Put it in quotes.")
@@ -268,6 +311,12 @@ base_url_or_empty: Kind[str] = Kind(
     "URL", lambda value: "" if value == "" else _parse_url(value), str
 )
 listen: Kind[Listen] = Kind("DOOR=HOST:PORT", _parse_listen, str)
+private: Kind[Listen] = Kind("HOST:PORT", _parse_private, lambda value: value.address)
+peer: Kind[str] = Kind("HOST:PORT", _parse_peer, str)
+peer_or_empty: Kind[str] = Kind(
+    "HOST:PORT", lambda value: "" if value == "" else _parse_private(value).address, str
+)
+word: Kind[str] = Kind("NAME", _parse_word, str)
 token: Kind[Token] = Kind("NAME:RIGHTS:sha256-HEX", _parse_token, _show_token)
 secret: Kind[str] = Kind("SECRET", _parse_secret, _show_secret)
 anonymous_rights: Kind[frozenset[Right] | None] = Kind(

@@ -8,6 +8,7 @@ from tierce.core.errors import BadRequest
 from tierce.core.wording import did_you_mean, quoted
 
 DOORS = ("native", "cask")
+PRIVATE = "private"
 
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _HOST_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
@@ -25,8 +26,7 @@ class Listen(NamedTuple):
     def parse(cls, text: str) -> "Listen":
         """Read ``DOOR=HOST:PORT``. Raises BadRequest, with a hint, for anything else."""
         door, equals, address = text.strip().partition("=")
-        host, colon, port = address.rpartition(":")
-        if not equals or not colon:
+        if not equals or ":" not in address:
             raise BadRequest(f"{quoted(text)} is not a listen address", hint=_FORM_HINT)
         if door not in DOORS:
             doors = f"The doors are {', '.join(DOORS)}."
@@ -34,16 +34,35 @@ class Listen(NamedTuple):
                 f"{quoted(door)} in {quoted(text)} is not a door",
                 hint=did_you_mean(door, DOORS, doors),
             )
-        if not _PORT.fullmatch(port) or int(port) > 65535:
+        return cls(door, *_place(address, text))
+
+    @classmethod
+    def private(cls, text: str) -> "Listen":
+        """Read ``HOST:PORT``, where the door for other nodes listens. Raises BadRequest."""
+        address = text.strip()
+        if "=" in address or ":" not in address:
             raise BadRequest(
-                f"{quoted(port)} in {quoted(text)} is not a port",
-                hint="Write a number from 0 to 65535, where 0 picks a free port.",
+                f"{quoted(text)} is not an address", hint="Write HOST:PORT, as in 10.0.0.5:7071."
             )
-        return cls(door, _host(host, text), int(port))
+        return cls(PRIVATE, *_place(address, text))
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT``, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.door}={host}:{self.port}"
+        return f"{self.door}={self.address}"
+
+
+def _place(address: str, text: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise BadRequest(
+            f"{quoted(port)} in {quoted(text)} is not a port",
+            hint="Write a number from 0 to 65535, where 0 picks a free port.",
+        )
+    return _host(host, text), int(port)
 
 
 def _host(host: str, text: str) -> str:

@@ -39,3 +39,9 @@ WORKER_RESTARTS = Counter(
 )
 SCRUBBED_BLOBS = Counter("tierce_scrubbed_blobs", "Blobs verified in the background.")
 SCRUBBED_BYTES = Counter("tierce_scrubbed_bytes", "Bytes verified in the background.")
+HEALED_BLOBS = Counter("tierce_healed_blobs", "Copies given to other nodes and read back there.")
+HEALED_BYTES = Counter("tierce_healed_bytes", "Bytes of copies given to other nodes.")
+TRIMMED_BLOBS = Counter("tierce_trimmed_blobs", "Surplus copies removed from this node.")
+REFUSED_REQUESTS = Counter(
+    "tierce_refused_requests", "Requests of other nodes refused for their signature.", ["reason"]
+)

@@ -15,7 +15,7 @@ import msgspec
 
 from tierce.core import kinds, limits
 from tierce.core.kinds import Kind
-from tierce.core.listen import Listen
+from tierce.core.listen import PRIVATE, Listen
 from tierce.core.rights import ALL_RIGHTS, Right, Token
 
 __all__ = ["SETTINGS", "Listen", "Right", "Setting", "Settings", "Token"]
@@ -165,12 +165,62 @@ class Settings:
         kinds.anonymous_rights,
         "Rights without a token; auto is all when no token is set, and none when some are.",
     )
-    replication: int = _setting(1, kinds.whole(1), "Number of nodes that keep each blob.")
+    private: Listen = _setting(
+        Listen(PRIVATE, "127.0.0.1", 7071),
+        kinds.private,
+        "Where other nodes of the cluster reach this one; port 0 picks a free one.",
+    )
+    advertise: str = _setting(
+        "",
+        kinds.peer_or_empty,
+        "Address that other nodes are told in place of `private`, behind NAT or in a container.",
+    )
+    join: tuple[str, ...] = _setting(
+        (),
+        kinds.listed(kinds.peer),
+        "Private address of a node of the cluster to join, or the base URL of its Cask door.",
+    )
+    discover: bool = _setting(
+        False,
+        kinds.switch,
+        "Find other nodes on the local network by multicast DNS, and join them.",
+    )
+    replication: int = _setting(
+        0,
+        kinds.or_auto(kinds.whole(1, limits.REPLICATION_MAX), lambda: 0, "auto"),
+        "Number of nodes that keep each blob; auto is one for each node, up to "
+        f"{limits.REPLICATION_AUTO_MAX}.",
+    )
     max_replication: int = _setting(
         0,
         kinds.whole(0),
         "Number of copies above which surplus ones are removed; raised to replication if lower.",
         default_text="replication",
+    )
+    zone: str = _setting(
+        "",
+        kinds.word,
+        "Name of the zone (rack, room, site) that may fail as one; copies are spread over zones.",
+    )
+    weight: float = _setting(
+        1.0,
+        kinds.number(limits.WEIGHT_MIN, limits.WEIGHT_MAX),
+        "Share of the blobs that this node takes, beside a node of weight 1.",
+    )
+    ring_points: int = _setting(
+        limits.RING_POINTS,
+        kinds.whole(1, limits.RING_POINTS_MAX),
+        "Points on the ring of a node of weight 1; the same on all nodes.",
+    )
+    down_grace_seconds: float = _setting(
+        limits.DOWN_GRACE_SECONDS,
+        kinds.duration(0),
+        "How long a node may be down before its blobs are copied elsewhere, in seconds.",
+    )
+    heal_bytes_per_second: int = _setting(
+        limits.HEAL_BYTES_PER_SECOND,
+        kinds.size(),
+        "Speed at which healing copies blobs to other nodes, in bytes per second; 0 is no limit.",
     )
     cask_base_url: str = _setting(
         "",
@@ -197,10 +247,12 @@ class Settings:
     scrub_interval_seconds: float = _setting(
         limits.SCRUB_INTERVAL_SECONDS,
         kinds.duration(0),
-        "Pause between the background checks of two stored blobs, in seconds; large ones take longer.",
+        "Pause between the background checks of two stored blobs, in seconds.",
     )
-    join: tuple[str, ...] = _setting(
-        (), kinds.listed(kinds.base_url), "Base URL of a node of the cluster to join at the start."
+    scrub_bytes_per_second: int = _setting(
+        limits.SCRUB_BYTES_PER_SECOND,
+        kinds.size(1),
+        "Speed at which stored blobs are checked in the background, in bytes per second.",
     )
 
     def __post_init__(self) -> None:

@@ -1,94 +1,29 @@
-"""The agent: what a node does in the background. Now that is the scrub.
+"""The agent's ear: how the workers of a node reach the agent, by a Unix socket in the data directory.
 
-The scrub walks all local blobs in digest order, verifies each, and sets bad copies aside, at a pace
-that leaves the disk to the clients; then it rests, and begins again. Workers ask the agent how it goes
-over a Unix socket in the data directory; when it is gone they serve on, and say that it is down.
+The agent does what is background: gossip, answers to other nodes, healing, scrub (cluster_node.py). Its
+doors' processes send it orders by name, with arguments and answer as JSON. When it is gone they serve
+on, and say that it is down.
 """
 
-import asyncio
 import contextlib
 import json
-import logging
 import os
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
-from tierce.blobs.store import BlobStore
-from tierce.core.digest import Digest
-from tierce.core.errors import Corrupt, NotFound, TierceError
-from tierce.core.limits import (
-    AGENT_ANSWER_SECONDS,
-    SCRUB_BYTES_PER_SECOND,
-    SCRUB_PAGE_BLOBS,
-    SCRUB_REST_SECONDS,
-)
-from tierce.core.metrics import SCRUBBED_BLOBS, SCRUBBED_BYTES
+from tierce.core.errors import BadRequest, TierceError, Unavailable, name_of, named
+from tierce.core.limits import AGENT_ANSWER_SECONDS, AGENT_ORDER_SECONDS
 
-log = logging.getLogger(__name__)
+Call = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
-
-class Agent:
-    """The background loops over a store. ``interval_seconds`` is the pause after each blob."""
-
-    def __init__(self, store: BlobStore, interval_seconds: float) -> None:
-        self._store = store
-        self._interval_seconds = interval_seconds
-        self._checked = 0
-        self._bad = 0
-        self._passes = 0
-        self._last_pass: str | None = None
-
-    def status(self) -> dict[str, Any]:
-        """How the scrub goes: counts since the start; when the last full pass ended (UTC)."""
-        return {
-            "scrub": {
-                "checked_blobs": self._checked,
-                "bad_blobs": self._bad,
-                "passes": self._passes,
-                "last_pass": self._last_pass,
-            }
-        }
-
-    async def run(self) -> None:
-        """Scrub until cancelled."""
-        while True:
-            try:
-                await self.scrub_once()
-            except TierceError as error:
-                log.error("the scrub was interrupted: %s", error)
-            await asyncio.sleep(SCRUB_REST_SECONDS)
-
-    async def scrub_once(self) -> None:
-        """One full pass over all blobs, paced."""
-        after: Digest | None = None
-        while page := await self._store.list_after(after, SCRUB_PAGE_BLOBS):
-            for info in page:
-                await self._check(info.digest)
-                pause = max(self._interval_seconds, info.size / SCRUB_BYTES_PER_SECOND)
-                await asyncio.sleep(pause)
-            after = page[-1].digest
-        self._passes += 1
-        self._last_pass = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-    async def _check(self, digest: Digest) -> None:
-        try:
-            size = await self._store.verify(digest, repair=True)
-        except NotFound:
-            return
-        except Corrupt:
-            self._bad += 1
-            size = 0
-        self._checked += 1
-        SCRUBBED_BLOBS.inc()
-        SCRUBBED_BYTES.inc(size)
+_REFUSED = 409
 
 
 @contextlib.contextmanager
-def socket_path(run: Path) -> Any:
+def socket_path(run: Path) -> Iterator[str]:
     """A short name for ``run/agent.sock``: a Unix socket's path may have some 100 bytes only."""
     fd = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -98,13 +33,20 @@ def socket_path(run: Path) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def listening(agent: Agent, run: Path) -> AsyncIterator[None]:
-    """Answer workers on the agent's socket."""
+async def listening(call: Call, run: Path) -> AsyncIterator[None]:
+    """Have ``call`` answer the orders of the workers."""
 
-    async def status(request: web.BaseRequest) -> web.StreamResponse:
-        return web.json_response(agent.status())
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            arguments = json.loads(await request.read())
+            if not isinstance(arguments, dict):
+                raise BadRequest("the arguments of an order are no object")
+            return web.json_response(await call(request.path.strip("/"), arguments))
+        except TierceError as error:
+            content = {"error": name_of(error), "message": error.message, "hint": error.hint}
+            return web.json_response(content, status=_REFUSED)
 
-    runner = web.ServerRunner(web.Server(status, access_log=None))
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
     await runner.setup()
     try:
         with socket_path(run) as path:
@@ -114,18 +56,42 @@ async def listening(agent: Agent, run: Path) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-async def ask(run: Path) -> dict[str, Any] | None:
-    """The agent's status, or None if it does not answer."""
-    with socket_path(run) as path:
+class AgentClient:
+    """A worker's way to its agent. ``run`` is the directory of the socket."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = AGENT_ORDER_SECONDS
+    ) -> dict[str, Any]:
+        """Give an order, and return the answer.
+
+        Raises the agent's refusal as the error that it was there, and Unavailable if it is down.
+        """
+        with socket_path(self._run) as path:
+            try:
+                async with (
+                    ClientSession(
+                        connector=UnixConnector(path), timeout=ClientTimeout(total=seconds)
+                    ) as session,
+                    session.post(f"http://agent/{name}", json=arguments) as response,
+                ):
+                    answer = json.loads(await response.read())
+            except (ClientError, OSError, TimeoutError, ValueError) as error:
+                raise Unavailable(
+                    "the agent of this node does not answer",
+                    hint="It is started again by itself; see the node's log.",
+                ) from error
+        if not isinstance(answer, dict):
+            raise Unavailable("the agent of this node answered nonsense", hint="See its log.")
+        if response.status == _REFUSED:
+            raise named(str(answer["error"]), str(answer["message"]), str(answer["hint"]))
+        return answer
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the agent says of itself, or None if it does not answer."""
         try:
-            async with (
-                ClientSession(
-                    connector=UnixConnector(path),
-                    timeout=ClientTimeout(total=AGENT_ANSWER_SECONDS),
-                ) as session,
-                session.get("http://agent/status") as response,
-            ):
-                answer = json.loads(await response.read())
-                return answer if isinstance(answer, dict) else None
-        except (ClientError, OSError, TimeoutError, ValueError):
+            return await self.call("status", {}, AGENT_ANSWER_SECONDS)
+        except Unavailable:
             return None

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 
 ORPHANED = "the supervisor is gone"
+# A process of a node ends with this code when to start it again would not help.
+FATAL_CODE = 9
 
 
 class Stop:

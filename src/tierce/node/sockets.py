@@ -42,6 +42,11 @@ def is_loopback(address: Address) -> bool:
     return address.host == "::1" or address.host.startswith("127.")
 
 
+def is_wildcard(address: Address) -> bool:
+    """Whether it stands for all addresses of this machine."""
+    return address.host in ("0.0.0.0", "::")
+
+
 def bind(address: Address, *, shared: bool) -> socket.socket:
     """Bind a socket. ``shared`` lets other processes of this user bind it too. Raises OSError."""
     sock = socket.socket(address.family, socket.SOCK_STREAM)

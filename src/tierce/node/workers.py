@@ -18,7 +18,7 @@ from tierce.core.limits import (
     RESTART_FORGIVEN_AFTER_SECONDS,
 )
 from tierce.core.metrics import WORKER_RESTARTS
-from tierce.node.runtime import Stop
+from tierce.node.runtime import FATAL_CODE, Stop
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,9 @@ class Supervisor:
                 # It never came up: starting it again would only repeat the error that it logged.
                 log.error("%s ended with %s before it was ready", role, _ending(code))
                 stop.now(f"{role} could not start", code if code > 0 else 1)
+                return
+            if code == FATAL_CODE:
+                stop.now(f"{role} can't go on", code)
                 return
             self._on_death(process.pid)
             backoff = next_backoff(backoff, time.monotonic() - started)

@@ -1,35 +1,60 @@
-"""Blobs as doors see them: take a body and say what it is, find, list, remove."""
+"""Blobs as doors see them: take a body and say what it is, find, list, remove.
+
+By default all of it concerns the cluster: a body is stored on as many nodes as are asked for, and a
+blob is found wherever it is. ``here_only`` is for doors that speak to nodes: this node's copies only.
+"""
 
 from collections.abc import AsyncIterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tierce.blobs.space import SpaceGuard
-from tierce.blobs.spool import Spooler
+from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, BlobStore, Counts, OpenBlob
 from tierce.core.digest import Digest
-from tierce.core.errors import TooLarge, Unavailable
+from tierce.core.errors import TooLarge
 
 
 class Stored(NamedTuple):
-    """What a body became: its name, its size in bytes, and whether it was new here."""
+    """What a body became: its name, its size in bytes, and whether it was new."""
 
     digest: Digest
     size: int
     created: bool
 
 
-class Blobs:
-    """The node's blobs. ``replication`` is the number of nodes that must hold a new blob."""
+class Path(Protocol):
+    """The way of blobs through the cluster (node/data_path.py)."""
 
-    def __init__(
-        self, store: BlobStore, spooler: Spooler, space: SpaceGuard, *, replication: int = 1
-    ) -> None:
+    @property
+    def is_alone(self) -> bool: ...
+
+    def check_writable(self, algorithm: str) -> None: ...
+
+    async def store(self, spool: Spool) -> bool: ...
+
+    async def open(self, digest: Digest) -> OpenBlob: ...
+
+    async def size(self, digest: Digest) -> int: ...
+
+    async def delete(self, digest: Digest) -> bool: ...
+
+
+class Blobs:
+    """The blobs of the cluster, by way of one node."""
+
+    def __init__(self, store: BlobStore, spooler: Spooler, space: SpaceGuard, path: Path) -> None:
         self._store = store
         self._spooler = spooler
-        self._replication = replication
+        self._path = path
         self.space = space
 
-    def check_writable(self, announced_bytes: int | None = None) -> None:
+    def check_writable(
+        self,
+        announced_bytes: int | None = None,
+        *,
+        algorithm: str = "",
+        here_only: bool = False,
+    ) -> None:
         """Refuse a body before it comes. Raises TooLarge, ReadOnly, Full or Unavailable."""
         limit = self._spooler.blob_limit_bytes
         if announced_bytes is not None and announced_bytes > limit:
@@ -38,12 +63,14 @@ class Blobs:
                 hint="Send less at once, or raise the setting blob_limit_bytes.",
             )
         size = announced_bytes or 0
-        self.space.check(size, in_file=size > self._spooler.memory_limit_bytes)
-        if self._replication > 1:
-            raise Unavailable(
-                f"{self._replication} copies are asked for, and this node is not in a cluster",
-                hint="Set replication to 1 for a node on its own.",
-            )
+        in_file = size > self._spooler.memory_limit_bytes
+        if here_only or self._path.is_alone:
+            self.space.check(size, in_file=in_file)
+            return
+        # A large body rests here on its way; a small one needs no room on this node's disk.
+        if in_file:
+            self.space.check(size, in_file=True, passing=True)
+        self._path.check_writable(algorithm)
 
     async def receive(
         self,
@@ -52,35 +79,42 @@ class Blobs:
         *,
         expected: Sequence[Digest] = (),
         announced_bytes: int | None = None,
+        here_only: bool = False,
     ) -> Stored:
-        """Store a body under its digest; durable when this returns.
+        """Store a body under its digest; durable when this returns, on all nodes that must have it.
 
         Raises what :meth:`check_writable` raises, BadRequest for an unknown algorithm,
         DigestMismatch if the body lacks one of the ``expected`` digests, and whatever ``body``
-        raises. After an error nothing is stored.
+        raises. After an error nothing is acknowledged, though some nodes may have a copy.
         """
-        self.check_writable(announced_bytes)
-        spool = self._spooler.new(algorithm, expected=tuple(expected))
+        self.check_writable(announced_bytes, algorithm=algorithm, here_only=here_only)
+        passing = not (here_only or self._path.is_alone)
+        spool = self._spooler.new(algorithm, expected=tuple(expected), passing=passing)
         try:
             async for data in body:
                 await spool.write(data)
             digest = await spool.finish()
-            created = await self._store.put(spool)
+            put = self._store.put if here_only else self._path.store
+            created = await put(spool)
             return Stored(digest, spool.size, created)
         finally:
             await spool.discard()
 
-    async def open(self, digest: Digest) -> OpenBlob:
-        """Open a blob for reading; close it. Raises NotFound."""
-        return await self._store.open(digest)
+    async def open(self, digest: Digest, *, here_only: bool = False) -> OpenBlob:
+        """Open a blob for reading; close it. Raises NotFound, or Unavailable if that can't be said."""
+        if here_only:
+            return await self._store.open(digest)
+        return await self._path.open(digest)
 
-    async def size(self, digest: Digest) -> int:
-        """Size in bytes. Raises NotFound."""
-        return await self._store.stat(digest)
+    async def size(self, digest: Digest, *, here_only: bool = False) -> int:
+        """Size in bytes. Raises as :meth:`open` does."""
+        if here_only:
+            return await self._store.stat(digest)
+        return await self._path.size(digest)
 
     async def delete(self, digest: Digest) -> bool:
-        """Remove this node's copy; False if there was none."""
-        return await self._store.delete(digest)
+        """Remove every copy; False if there was none. Raises Unavailable while a node is down."""
+        return await self._path.delete(digest)
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         """This node's blobs in digest order."""

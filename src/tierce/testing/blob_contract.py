@@ -109,6 +109,13 @@ class BlobStoreContract:
             await bench.store.verify(missing, repair=True)
         assert not await bench.store.delete(missing)
 
+    async def test_sizes_are_told_of_many_at_once(self, bench: Workbench) -> None:
+        stored = [(await bench.put(body(size)))[0] for size in bench.sizes]
+        missing = Digest.of(b"never stored")
+        asked = [missing, *stored, missing]
+        assert await bench.store.sizes(asked) == [None, *bench.sizes, None]
+        assert await bench.store.sizes([]) == []
+
     async def test_deleting_removes_once(self, bench: Workbench) -> None:
         digest, _ = await bench.put(body(bench.sizes[-1]))
         assert await bench.store.delete(digest)

@@ -78,7 +78,9 @@ class NodeProcess:
         **settings: object,
     ) -> None:
         self.data = data
-        self.settings: dict[str, object] = {"workers": 1, "reserve_bytes": 0, **settings}
+        self.settings: dict[str, object] = {
+            "workers": 1, "reserve_bytes": 0, "private": "127.0.0.1:0", **settings
+        }  # fmt: skip
         if "listen" not in self.settings:
             self.settings["listen"] = [f"{door}=127.0.0.1:0" for door in doors]
         logs = logs or data.parent / f"{data.name}-logs"
@@ -120,7 +122,7 @@ class NodeProcess:
     def start(self) -> "NodeProcess":
         """Start, and wait until every door answers. Raises Ended if it does not come up."""
         self.launch()
-        expected = len(self.settings["listen"])  # type: ignore[arg-type]
+        expected = len(self.settings["listen"]) + 1  # type: ignore[arg-type]
 
         def ready() -> bool:
             if self.exit_code() is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tierce.app import run_single
-from tierce.core.listen import Listen
+from tierce.core.listen import PRIVATE, Listen
 from tierce.core.settings import Settings
 from tierce.node import sockets
 from tierce.node.directory import DataDirectory
@@ -23,6 +23,7 @@ class Served:
     urls: dict[str, str]
     node_id: str
     stop: Stop
+    private: str = ""
 
     @property
     def native(self) -> str:
@@ -41,9 +42,13 @@ async def serving(
     settings.setdefault("reserve_bytes", 0)
     directory = DataDirectory.open(data, settings.pop("node_id", ""))
     reserved = [sockets.reserve(Listen(door, "127.0.0.1", 0)) for door in doors]
+    private, held_private = sockets.reserve(Listen(PRIVATE, "127.0.0.1", 0))
     listen = tuple(found for found, _ in reserved)
+    reserved.append((private, held_private))
     node_id = directory.identity.node_id
-    in_force = Settings(data=directory.path, node_id=node_id, listen=listen, workers=1, **settings)
+    in_force = Settings(
+        data=directory.path, node_id=node_id, listen=listen, private=private, workers=1, **settings
+    )
     stop, ready = Stop(), asyncio.Event()
     node = asyncio.create_task(run_single(in_force, stop, ready.set))
     starting = asyncio.create_task(ready.wait())
@@ -54,7 +59,7 @@ async def serving(
             node.result()
         scheme = "https" if in_force.tls_certificate else "http"
         urls = {each.door: f"{scheme}://{each.host}:{each.port}" for each in listen}
-        yield Served(directory.path, urls, node_id, stop)
+        yield Served(directory.path, urls, node_id, stop, private.address)
     finally:
         stop.now("the test is over")
         await node

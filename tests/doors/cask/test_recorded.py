@@ -198,19 +198,6 @@ async def test_joining_needs_a_url(node: Served, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "body"),
-    [
-        ("/join/", b"url=http%3A%2F%2Flocalhost%3A8083&secret=not-a-real-secret"),
-        ("/join/?url=http://localhost:8083&secret=not-a-real-secret", b""),
-    ],
-)
-async def test_a_node_alone_says_that_it_joins_none(node: Served, target: str, body: bytes) -> None:
-    answer = await ask(node.cask, "POST", target, URLENCODED, body=body)
-    assert answer.line == UNAVAILABLE
-    assert b"without a cluster" in answer.body
-
-
-@pytest.mark.parametrize(
     ("body", "line", "text"),
     [
         (b'{"uuid":"ead5","secret":"wrong"}', FORBIDDEN, b"sorry, need the secret knock\n"),
@@ -222,14 +209,6 @@ async def test_a_node_alone_says_that_it_joins_none(node: Served, target: str, b
 async def test_a_bad_heartbeat(node: Served, body: bytes, line: str, text: bytes) -> None:
     answer = await ask(node.cask, "POST", "/heartbeat/", body=body)
     assert answer.text == (line, PLAIN, text)
-
-
-async def test_a_node_alone_says_that_it_takes_no_heartbeat(node: Served) -> None:
-    answer = await ask(
-        node.cask, "POST", "/heartbeat/", body=b'{"uuid":"ead5","secret":"not-a-real-secret"}'
-    )
-    assert answer.line == UNAVAILABLE
-    assert b"without a cluster" in answer.body
 
 
 @pytest.mark.parametrize(
@@ -296,7 +275,7 @@ async def test_the_status_as_json(node: Served) -> None:
     assert status["node"] == json.loads((await ask(node.cask, "GET", "/config/")).body)
     assert status["neighbors"] == []
     assert (status["files"], status["file_bytes"]) == (1, len(HELLO))
-    assert status["settings"]["replication"] == 1
+    assert status["settings"]["replication"] is None
 
 
 async def test_the_variables_of_the_process(node: Served) -> None:

@@ -13,7 +13,7 @@ from tierce.core import errors
 from tierce.core.errors import TierceError
 from tierce.doors.native.errors import NAMES, OUR_MISTAKE, STATUS
 from tierce.doors.native.openapi import document
-from tierce.doors.native.openapi_parts import EXAMPLE
+from tierce.doors.native.openapi_schemas import EXAMPLE
 from tierce.doors.native.render import PROBLEM_BASE
 from tierce.doors.native.routes import NativeDoor
 from tierce.doors.shared.answers import REASONS
@@ -31,7 +31,10 @@ UPLOAD = GUARDED | {
     errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly, errors.Full,
     UnsupportedEncoding,
 }  # fmt: skip
+ASKED = GUARDED - {errors.Corrupt}
+ORDERED = ASKED | {errors.NotFound, errors.Conflict}
 BLOB = "/v1/blobs/{digest}"
+MEMBER = "/v1/cluster/nodes/{node_id}"
 
 # What each route can give: the statuses of success, and the errors that its handler can raise.
 CAN_GIVE: dict[tuple[str, str], tuple[set[int], set[type[TierceError]]]] = {
@@ -44,6 +47,10 @@ CAN_GIVE: dict[tuple[str, str], tuple[set[int], set[type[TierceError]]]] = {
     ("DELETE", BLOB): ({204}, GUARDED | {errors.NotFound, errors.Full}),
     ("POST", "/v1/blobs"): ({201}, UPLOAD),
     ("GET", "/v1/blobs"): ({200}, GUARDED),
+    ("GET", "/v1/cluster"): ({200}, ASKED),
+    ("POST", f"{MEMBER}/drain"): ({202}, ORDERED),
+    ("DELETE", f"{MEMBER}/drain"): ({200}, ORDERED),
+    ("POST", f"{MEMBER}/forget"): ({204}, ORDERED),
     ("GET", "/v1/status"): ({200}, GUARDED),
     ("GET", "/v1/health/live"): ({200}, ANY),
     ("GET", "/v1/health/ready"): ({200}, ANY),
@@ -54,7 +61,7 @@ CAN_GIVE: dict[tuple[str, str], tuple[set[int], set[type[TierceError]]]] = {
 # These never come from an operation: the document has them among its components.
 OF_NO_ROUTE = {"no-such-path": "NoSuchPath", "method-not-allowed": "MethodNotAllowed"}
 # The native door never answers with the bare class, only with those derived from it.
-ABSTRACT = {errors.Refused, errors.Conflict}
+ABSTRACT = {errors.Refused}
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
@@ -84,7 +91,7 @@ def subclasses(kind: type[TierceError]) -> set[type[TierceError]]:
 
 def test_routes_and_document_are_the_same() -> None:
     unused: Any = None
-    routes = NativeDoor(unused, unused, unused).routes()
+    routes = NativeDoor(unused, unused, unused, unused).routes()
     assert {(route.method, route.path) for route in routes} == set(operations())
 
 

@@ -76,3 +76,35 @@ def test_the_node_as_json(tool: Tool) -> None:
 
 def test_help_has_examples(tool: Tool) -> None:
     assert b"Examples:" in tool.run("stat", "--help").out
+
+
+def test_what_the_agent_says_of_healing_is_told_in_words_that_differ(tool: Tool) -> None:
+    tool.server.status = {
+        "agent": {
+            "healing": {
+                "below_target": 4,
+                "bytes_to_move": 40960,
+                "estimated_seconds": 0.4,
+                "last_pass": "2026-01-01T00:00:00Z",
+                "last_pass_seconds": 90.0,
+                "pushed_blobs": 10,
+                "pushed_bytes": 4096,
+            },
+            "members": [{"node_id": "n1", "cask": "", "down_seconds": None}],
+        }
+    }
+    assert tool.run("stat").lines() == [
+        "agent:",
+        "  healing:",
+        "    below target:   4",
+        "    to move:        40 KiB",
+        "    estimated:      0.4 s",
+        "    last pass:      2026-01-01T00:00:00Z",
+        "    last pass took: 1 min 30 s",
+        "    pushed blobs:   10",
+        "    pushed:         4 KiB",
+        "  members:",
+        "    - node id:  n1",
+        "      cask:     -",
+        "      down for: -",
+    ]

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -38,6 +38,10 @@ class FakeServer:
         self.cuts: deque[int] = deque()
         self.ranges = True
         self.status: dict[str, object] = {"id": "n1"}
+        # The orders that were carried out: method, order, and node.
+        self.orders: list[tuple[str, str, str]] = []
+        # What is said of the cluster: one after the other, the last one for ever.
+        self.overviews: list[dict[str, Any]] = [{"nodes": []}]
         self.page_limit = 1000
         # What an upload is acknowledged as, in place of the truth.
         self.acknowledged: Digest | None = None
@@ -69,6 +73,8 @@ class FakeServer:
         app.router.add_delete("/v1/blobs/{digest}", self._delete)
         app.router.add_get("/v1/blobs", self._list)
         app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/cluster", self._overview)
+        app.router.add_route("*", "/v1/cluster/nodes/{node_id}/{order}", self._order)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -192,6 +198,22 @@ class FakeServer:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self.status)
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        more = len(self.overviews) > 1
+        return web.json_response(self.overviews.pop(0) if more else self.overviews[0])
+
+    async def _order(self, request: web.Request) -> web.Response:
+        node_id, order = request.match_info["node_id"], request.match_info["order"]
+        if node_id not in [node["node_id"] for node in self.overviews[0]["nodes"]]:
+            return _problem(404, f"{node_id} is not a node of the cluster")
+        self.orders.append((request.method, order, node_id))
+        if order == "forget":
+            return web.Response(status=204)
+        begun = request.method == "POST"
+        return web.json_response(
+            {"node_id": node_id, "draining": begun}, status=202 if begun else 200
+        )
 
 
 def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:

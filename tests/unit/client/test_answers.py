@@ -85,3 +85,29 @@ def test_a_page_is_read() -> None:
 def test_a_foreign_acknowledgement_is_no_success(body: bytes) -> None:
     with pytest.raises(errors.Unavailable):
         answers.stored(200, body)
+
+
+NUMBERS = {
+    "replication": 3, "max_replication": 3, "blobs": 9, "below_target": 0, "at_target": 9,
+    "over_target": 0, "bytes_to_move": 0, "estimated_seconds": None, "settled": True,
+}  # fmt: skip
+
+
+def test_an_overview_is_read_and_what_is_not_known_is_left_out() -> None:
+    node = {"node_id": "n1", "state": "down", "status": None, "down_seconds": 12, "mood": "sad"}
+    found = answers.overview({**NUMBERS, "nodes": [node], "phase": "of the moon"})
+    assert found.replication == 3
+    assert found.nodes[0] == answers.ClusterNode("n1", "down", down_seconds=12)
+
+
+def test_a_status_without_healing_is_read() -> None:
+    status = {"blobs": 1, "blob_bytes": 2, "disk": {"free_bytes": 3}, "healing": None}
+    node = {"node_id": "n1", "state": "alive", "status": status}
+    found = answers.overview({**NUMBERS, "nodes": [node]})
+    assert found.nodes[0].status == answers.NodeStatus(1, 2, answers.Disk(3))
+
+
+@pytest.mark.parametrize("content", [{}, NUMBERS, {**NUMBERS, "nodes": [{"node_id": 5}]}])
+def test_an_overview_that_is_none_of_ours_is_unavailable(content: dict[str, object]) -> None:
+    with pytest.raises(errors.Unavailable, match="not a Tierce node's"):
+        answers.overview(content)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from tests.unit.client.conftest import QUICK
@@ -14,6 +15,7 @@ from tierce.client.wire import Body, Watch, Wire
 from tierce.core.digest import Digest
 from tierce.core.errors import (
     BadRequest,
+    Conflict,
     Corrupt,
     Full,
     NotFound,
@@ -324,6 +326,50 @@ async def test_status_is_passed_through(server: FakeServer, client: Client) -> N
     assert await client.status() == {"id": "n1"}
 
 
+NODES: dict[str, Any] = {"nodes": [{"node_id": "n1"}]}
+
+
+async def test_the_cluster_is_passed_through(server: FakeServer, client: Client) -> None:
+    server.overviews = [NODES]
+    assert await client.cluster() == NODES
+
+
+@pytest.mark.parametrize("node_id", ["n1", "a b?#%&;+ü"])
+async def test_orders_reach_the_node_that_is_named(
+    server: FakeServer, client: Client, node_id: str
+) -> None:
+    server.overviews = [{"nodes": [{"node_id": node_id}]}]
+    await client.drain(node_id)
+    await client.drain(node_id, cancel=True)
+    await client.forget(node_id)
+    assert server.orders == [
+        ("POST", "drain", node_id), ("DELETE", "drain", node_id), ("POST", "forget", node_id),
+    ]  # fmt: skip
+
+
+async def test_an_order_for_a_node_that_is_not_there_is_not_found(client: Client) -> None:
+    for call in (client.drain("n9"), client.drain("n9", cancel=True), client.forget("n9")):
+        with pytest.raises(NotFound, match="n9"):
+            await call
+
+
+async def test_an_order_that_the_state_forbids_is_a_conflict(
+    server: FakeServer, client: Client
+) -> None:
+    server.problems.append((409, {}))
+    with pytest.raises(Conflict):
+        await client.forget("n1")
+    assert len(server.seen) == 1
+
+
+async def test_a_node_that_is_forgotten_when_asked_again_is_a_success(
+    server: FakeServer, client: Client
+) -> None:
+    server.problems.extend([None, (404, {})])
+    await client.forget("n1")
+    assert server.methods() == ["POST", "POST"]
+
+
 def test_the_blocking_client_does_the_same() -> None:
     with FakeServer().serving_in_thread() as server, BlockingClient(server.url) as client:
         stored = client.put_bytes(DATA)
@@ -332,3 +378,9 @@ def test_the_blocking_client_does_the_same() -> None:
         assert client.list().entries == (Entry(DIGEST, len(DATA)),)
         client.delete(stored.digest)
         assert client.status() == {"id": "n1"}
+        server.overviews = [NODES]
+        assert client.cluster() == NODES
+        client.drain("n1")
+        client.drain("n1", cancel=True)
+        client.forget("n1")
+        assert [order for _, order, _ in server.orders] == ["drain", "drain", "forget"]

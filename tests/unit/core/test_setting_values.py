@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierce.core import kinds
 from tierce.core.errors import BadRequest
-from tierce.core.listen import DOORS, Listen
+from tierce.core.limits import WEIGHT_MAX, WEIGHT_MIN
+from tierce.core.listen import DOORS, PRIVATE, Listen
 from tierce.core.rights import Right, Token, hash_token, parse_rights
 from tierce.core.sizes import format_duration, format_size, parse_duration, parse_size
 
@@ -161,6 +163,120 @@ def test_a_bad_listen_address_is_refused(text: str, part: str, hint: str) -> Non
         Listen.parse(text)
     assert part in caught.value.message
     assert hint in caught.value.hint
+
+
+# Addresses of nodes
+
+
+@given(HOSTS, st.integers(0, 65535))
+def test_a_private_address_survives_being_written_and_read(host: str, port: int) -> None:
+    private = Listen(PRIVATE, host, port)
+    assert Listen.private(private.address) == private
+    assert kinds.private.parse(kinds.private.show(private)) == private
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("127.0.0.1:7071", Listen(PRIVATE, "127.0.0.1", 7071)),
+        (" [0:0::1]:0 ", Listen(PRIVATE, "::1", 0)),
+        ("node-1.example.org:1", Listen(PRIVATE, "node-1.example.org", 1)),
+    ],
+)
+def test_private_address_is_read(text: str, private: Listen) -> None:
+    assert Listen.private(text) == private
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "hint"),
+    [
+        ("", "''", "10.0.0.5:7071"),
+        ("7071", "'7071'", "10.0.0.5:7071"),
+        ("private=h:1", "'private=h:1'", "10.0.0.5:7071"),
+        ("h", "'h'", "10.0.0.5:7071"),
+        (":7071", "names no host", "0.0.0.0"),
+        ("::1:7071", "no brackets", "[::1]"),
+        ("a b:1", "'a b'", ""),
+        ("http://h:1", "'http:", ""),
+        ("h:65536", "'65536'", "0 to 65535"),
+        ("h:", "''", "0 to 65535"),
+    ],
+)
+def test_a_bad_private_address_is_refused(text: str, part: str, hint: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        Listen.private(text)
+    assert part in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "peer"),
+    [
+        ("10.0.0.5:7071", "10.0.0.5:7071"),
+        (" [0:0::1]:1 ", "[::1]:1"),
+        ("http://cask.example.org:8080/", "http://cask.example.org:8080"),
+        ("https://h", "https://h"),
+    ],
+)
+def test_another_node_is_named_by_its_private_address_or_a_url(text: str, peer: str) -> None:
+    assert kinds.peer.parse(text) == peer
+    assert kinds.peer.parse(kinds.peer.show(peer)) == peer
+
+
+@pytest.mark.parametrize("text", ["", "h", "h:0", "a=h:1", "http://", "http://h?x", "//h:1", 7071])
+def test_what_names_no_other_node_is_refused_with_a_hint(text: object) -> None:
+    with pytest.raises(BadRequest) as caught:
+        kinds.peer.parse(text)
+    assert caught.value.hint
+
+
+def test_an_address_that_may_be_empty_is_read() -> None:
+    assert kinds.peer_or_empty.parse("") == ""
+    assert kinds.peer_or_empty.parse("[0::1]:7071") == "[::1]:7071"
+    with pytest.raises(BadRequest):
+        kinds.peer_or_empty.parse("http://h:1")
+
+
+# Numbers and names
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(1, 1.0), (0.5, 0.5), ("2", 2.0), (" 0.25 ", 0.25), ("0", 0.0), (9, 9.0)]
+)
+def test_number_is_read(value: object, number: float) -> None:
+    found = kinds.number(0, 9).parse(value)
+    assert (found, type(found)) == (number, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "x", "1,5", "1.", ".5", "+1", "-1", -1, "1e3", "nan", float("nan"), float("inf"), True,
+        None, [1], "٣", "1_0", "9" * 100, "0." + "9" * 100, 9.1, "10",
+    ],
+)  # fmt: skip
+def test_what_is_no_number_or_out_of_bounds_is_refused_with_a_hint(value: object) -> None:
+    with pytest.raises(BadRequest) as caught:
+        kinds.number(0, 9).parse(value)
+    assert caught.value.hint
+
+
+@given(st.integers(5, 10_000))
+def test_a_number_survives_being_written_and_read(hundredths: int) -> None:
+    kind = kinds.number(WEIGHT_MIN, WEIGHT_MAX)
+    assert kind.parse(kind.show(hundredths / 100)) == hundredths / 100
+
+
+@pytest.mark.parametrize("text", ["", "rack-1", "A.b_c", "z" * 64, " padded "])
+def test_a_word_is_read(text: str) -> None:
+    assert kinds.word.parse(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["a b", "a/b", "ü", "a\nb", "a,b", "z" * 65, 5, None])
+def test_what_is_no_word_is_refused_with_a_hint(text: object) -> None:
+    with pytest.raises(BadRequest) as caught:
+        kinds.word.parse(text)
+    assert caught.value.hint
 
 
 # Rights and tokens

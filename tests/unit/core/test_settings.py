@@ -142,6 +142,27 @@ def test_lists_are_repeated_flags() -> None:
         ("tls_key", "", None),
         ("heartbeat_interval_seconds", 0.5, 60.0),
         ("heartbeat_interval_seconds", 1, 1.0),
+        ("private", "0.0.0.0:0", Listen("private", "0.0.0.0", 0)),
+        ("private", "[::1]:7071", Listen("private", "::1", 7071)),
+        ("advertise", "", ""),
+        ("advertise", "node-1.example.org:7071", "node-1.example.org:7071"),
+        ("join", ["h:1", "http://h:2/", "[0::1]:3"], ("h:1", "http://h:2", "[::1]:3")),
+        ("join", [], ()),
+        ("discover", True, True),
+        ("replication", "auto", 0),
+        ("replication", 1, 1),
+        ("replication", "32", 32),
+        ("zone", "", ""),
+        ("zone", " rack-1.b_c ", "rack-1.b_c"),
+        ("weight", 2, 2.0),
+        ("weight", "0.05", 0.05),
+        ("weight", 100.0, 100.0),
+        ("ring_points", 16, 16),
+        ("down_grace_seconds", 0, 0.0),
+        ("down_grace_seconds", "5m", 300.0),
+        ("heal_bytes_per_second", 0, 0),
+        ("heal_bytes_per_second", "10MiB", 10 << 20),
+        ("scrub_bytes_per_second", 1, 1),
         ("scrub_interval_seconds", 0, 0.0),
         ("scrub_interval_seconds", "2m", 120.0),
     ],
@@ -186,7 +207,10 @@ def test_value_is_read(name: str, given_value: object, value: object) -> None:
         ("tokens", [f"a:read:{HASH}", f"b:read:{HASH}"], "token new"),
         ("tokens", [5], "quotes"),
         ("anonymous_rights", "raed", "none or auto"),
-        ("replication", 0, "from 1 up"),
+        ("replication", 0, "1 to 32. Or write auto."),
+        ("replication", 33, "1 to 32. Or write auto."),
+        ("replication", "some", "auto"),
+        ("max_replication", -1, "from 0 up"),
         ("cask_base_url", "h:1", "http://"),
         ("cask_base_url", "ftp://h", "http://"),
         ("cask_base_url", "http://", "http://"),
@@ -194,7 +218,26 @@ def test_value_is_read(name: str, given_value: object, value: object) -> None:
         ("cask_base_url", "http://h/?a", "http://"),
         ("cask_base_url", "http://u:p@h", "http://"),
         ("cask_base_url", "http://h/a b", "http://"),
-        ("join", ["127.0.0.1:7946"], "http://"),
+        ("join", ["127.0.0.1"], "HOST:PORT"),
+        ("join", ["127.0.0.1:0"], "port of the other node"),
+        ("join", ["ftp://h:1"], "http://"),
+        ("join", "h:1", "array"),
+        ("join", ["h:1", "h:1"], "Drop one"),
+        ("private", "7071", "HOST:PORT"),
+        ("private", "native=h:1", "HOST:PORT"),
+        ("private", "", "HOST:PORT"),
+        ("advertise", "h:65536", "0 to 65535"),
+        ("discover", "perhaps", "true or false"),
+        ("zone", "rack 1", "letters"),
+        ("zone", "r" * 65, "64"),
+        ("weight", 0, "0.05 to 100"),
+        ("weight", 101, "0.05 to 100"),
+        ("weight", "heavy", "1 or 0.5"),
+        ("ring_points", 0, "1 to 4096"),
+        ("ring_points", 4097, "1 to 4096"),
+        ("down_grace_seconds", -1, "seconds"),
+        ("heal_bytes_per_second", "fast", "64KiB"),
+        ("scrub_bytes_per_second", 0, "from 1 up"),
         ("tls_certificate", "cert.pem", "Set both"),
         ("tls_key", "key.pem", "Set both"),
     ],
@@ -225,6 +268,19 @@ def test_max_replication_is_raised_to_replication() -> None:
     assert settings_of(replication=3, max_replication=2).max_replication == 3
     assert settings_of(replication=3).max_replication == 3
     assert settings_of(replication=3, max_replication=5).max_replication == 5
+
+
+def test_replication_is_automatic_unless_it_is_set() -> None:
+    assert (settings_of().replication, settings_of().max_replication) == (0, 0)
+    assert settings_of(max_replication=4).max_replication == 4
+    assert shown(Settings())["replication"] == "auto"
+    assert shown(Settings(replication=2))["replication"] == "2"
+
+
+def test_a_node_speaks_to_others_on_loopback_unless_told_otherwise() -> None:
+    assert Settings().private == Listen("private", "127.0.0.1", 7071)
+    assert shown(Settings())["private"] == "127.0.0.1:7071"
+    assert not Settings().discover
 
 
 def test_two_doors_may_both_ask_for_a_free_port() -> None:
@@ -382,10 +438,19 @@ def test_settings_survive_the_pipe_with_their_secrets() -> None:
         replication=2,
         max_replication=3,
         cluster_secret='se"same\\',
-        join=("http://a", "http://b"),
+        private=Listen("private", "::1", 0),
+        advertise="h:1",
+        join=("http://a", "b:1"),
+        discover=True,
+        zone="z",
+        weight=0.5,
+        ring_points=16,
+        down_grace_seconds=0.5,
+        heal_bytes_per_second=0,
     )
     back = from_json(to_json(settings))
     assert back == settings
     assert isinstance(back.data, Path)
     assert isinstance(back.listen[0], Listen)
+    assert isinstance(back.private, Listen)
     assert isinstance(back.tokens[0], Token)

@@ -1,69 +1,36 @@
-"""The scrub finds what is bad, sets it aside, and says how it went."""
+"""Workers give the agent orders, and hear its refusals as the errors that they are."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tierce.blobs.local import Disk, make_directories
-from tierce.blobs.memory import MemoryStore
-from tierce.blobs.space import SpaceGuard
-from tierce.core.digest import Digest
-from tierce.core.limits import SCRUB_PAGE_BLOBS
-from tierce.node.agent import Agent, ask, listening
+from tierce.core.errors import NotFound, TierceError, Unavailable
+from tierce.node.agent import AgentClient, listening
 
 
-def store_of(count: int) -> MemoryStore:
-    store = MemoryStore()
-    for number in range(count):
-        content = b"%d" % number
-        store.blobs[Digest.of(content)] = content
-    return store
-
-
-async def test_a_pass_goes_through_all_blobs_page_by_page() -> None:
-    count = 2 * SCRUB_PAGE_BLOBS + 1
-    agent = Agent(store_of(count), interval_seconds=0)
-    assert agent.status()["scrub"]["last_pass"] is None
-    await agent.scrub_once()
-    status = agent.status()["scrub"]
-    assert (status["checked_blobs"], status["bad_blobs"], status["passes"]) == (count, 0, 1)
-    assert status["last_pass"].endswith("Z")
-
-
-async def test_a_bad_blob_is_set_aside_and_counted_and_the_rest_is_gone_through() -> None:
-    store = store_of(10)
-    bad = sorted(store.blobs)[4]
-    store.blobs[bad] = b"something else"
-    agent = Agent(store, interval_seconds=0)
-    await agent.scrub_once()
-    assert agent.status()["scrub"]["bad_blobs"] == 1
-    assert agent.status()["scrub"]["checked_blobs"] == 10
-    assert [digest for digest, _ in store.quarantined] == [bad]
-
-
-@pytest.mark.parametrize("size", [100, 300_000])
-async def test_a_bad_copy_on_disk_goes_to_quarantine(tmp_path: Path, size: int) -> None:
-    make_directories(tmp_path)
-    disk = Disk(tmp_path, pack_limit_bytes=-1, space=SpaceGuard(tmp_path, reserve_bytes=0))
-    async with disk.spooler.holding(bytes(size), "sha256") as spool:
-        await disk.store.put(spool)
-    (file,) = (path for path in (tmp_path / "files").rglob("*") if path.is_file())
-    content = bytearray(file.read_bytes())
-    content[size // 2] ^= 1
-    file.write_bytes(content)
-    agent = Agent(disk.store, interval_seconds=0)
-    await agent.scrub_once()
-    assert agent.status()["scrub"]["bad_blobs"] == 1
-    assert not file.exists()
-    assert len(list((tmp_path / "quarantine").iterdir())) == 1
-    await disk.close()
+async def echo(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    if name == "fail":
+        raise NotFound("no such node", hint="Look again.")
+    return {"name": name, **arguments}
 
 
 async def test_a_worker_can_ask_however_long_the_path_is(tmp_path: Path) -> None:
     run = tmp_path / ("long" * 40) / "run"
     run.mkdir(parents=True)
-    assert await ask(run) is None
-    agent = Agent(store_of(1), interval_seconds=0)
-    async with listening(agent, run):
-        assert await ask(run) == agent.status()
-    assert await ask(run) is None
+    client = AgentClient(run)
+    assert await client.status() is None
+    async with listening(echo, run):
+        assert await client.status() == {"name": "status"}
+        assert await client.call("drain", {"node_id": "x/y"}) == {"name": "drain", "node_id": "x/y"}
+    assert await client.status() is None
+    with pytest.raises(Unavailable):
+        await client.call("drain", {})
+
+
+async def test_a_refusal_arrives_as_the_error_that_it_was(tmp_path: Path) -> None:
+    async with listening(echo, tmp_path):
+        with pytest.raises(TierceError) as caught:
+            await AgentClient(tmp_path).call("fail", {})
+    assert type(caught.value) is NotFound
+    assert (caught.value.message, caught.value.hint) == ("no such node", "Look again.")

@@ -6,11 +6,15 @@ argument. Values are checked here only where Cask's rules differ from Tierce's; 
 ``core/resolve.py``, which names the CASK_* variable when it refuses one.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from tierce.core import kinds
 from tierce.core.errors import BadRequest
 from tierce.core.limits import WORKERS_MAX
+from tierce.core.listen import PRIVATE, Listen
 from tierce.core.resolve import KUBERNETES_HINT, Given, unknown_variable
 from tierce.core.wording import did_you_mean, quoted
 
@@ -38,7 +42,7 @@ CASK_NAMES: dict[str, str] = {
     "CASK_SSL_KEY": "`tls_key`",
     "CASK_MAX_UPLOAD_SIZE": "`blob_limit_bytes`",
     "CASK_KEEP_FREE": "`reserve_bytes`",
-    "CASK_GOSSIP_PORT": "not used: nodes talk through the Cask door",
+    "CASK_GOSSIP_PORT": "port of `private`, where Tierce nodes talk; a free one if not set",
     "CASK_S3_ACCESS_KEY": "not used: blobs are kept on disk",
     "CASK_S3_SECRET_KEY": "not used: blobs are kept on disk",
     "CASK_S3_BUCKET": "not used: blobs are kept on disk",
@@ -50,6 +54,8 @@ CASK_NAMES: dict[str, str] = {
 NODE_ID_MIN_CHARACTERS = 8
 READ_TIMEOUT_SECONDS = 5
 WRITE_TIMEOUT_SECONDS = 20
+# Nodes of one ring must agree on the points, and Cask's number is fixed.
+RING_POINTS = 16
 
 _BACKENDS_ELSEWHERE = ("s3", "dropbox")
 _GO_TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -102,11 +108,11 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
     if "CASK_AAE_INTERVAL" in cask and _integer(cask, "CASK_AAE_INTERVAL") < 1:
         flags["scrub_interval_seconds"] = _given(_AAE_DEFAULT_SECONDS, "CASK_AAE_INTERVAL")
     if "CASK_NEIGHBORS" in cask:
-        urls = [url.strip() for url in cask["CASK_NEIGHBORS"].split(",") if url.strip()]
-        # Cask takes a neighbour that is named twice; a second mention says nothing new.
-        flags["join"] = _given(list(dict.fromkeys(urls)), "CASK_NEIGHBORS")
+        flags["join"] = _given(_neighbors(cask["CASK_NEIGHBORS"]), "CASK_NEIGHBORS")
+    flags["ring_points"] = Given(RING_POINTS, "the ring of Cask")
     notes: list[str] = []
     flags["listen"] = _listen(cask, notes)
+    flags |= _private(cask, notes)
     flags["read_only"] = _read_only(cask, notes)
     flags |= _workers(cask, notes) | _timeouts(cask, notes)
     unused = [name for name in CASK_NAMES if name in cask and "not used" in CASK_NAMES[name]]
@@ -124,6 +130,18 @@ def _integer(cask: Mapping[str, str], name: str) -> int:
             f"{name}={quoted(cask[name])} is not a whole number", hint="Write it in digits, alone."
         )
     return int(cask[name])
+
+
+def _neighbors(text: str) -> list[str]:
+    """Base URLs only: a HOST:PORT is a gossip address of a later Cask, which nothing here speaks to.
+
+    Cask takes a neighbor that is named twice; a second mention says nothing new.
+    """
+    urls = [url.strip() for url in text.split(",") if url.strip()]
+    try:
+        return list(dict.fromkeys(map(kinds.base_url.parse, urls)))
+    except BadRequest as error:
+        raise BadRequest(f"CASK_NEIGHBORS: {error.message}", hint=error.hint) from None
 
 
 def _check(cask: Mapping[str, str]) -> None:
@@ -190,6 +208,31 @@ def _listen(cask: Mapping[str, str], notes: list[str]) -> Given:
             "machine; set it to listen on all addresses."
         )
     return _given([f"cask={host}:{port}"], "CASK_PORT")
+
+
+def _private(cask: Mapping[str, str], notes: list[str]) -> dict[str, Given]:
+    """Where Tierce nodes talk to each other: beside the Cask door, on a port of its own.
+
+    The host is that of CASK_BASE_URL, as other nodes see it. The port may be picked at each start,
+    as they learn it through the Cask door.
+    """
+    name = "CASK_GOSSIP_PORT"
+    port = _integer(cask, name) if name in cask else 0
+    origin = f"environment {name}" if name in cask else f"default of {name}"
+    host, flags = "127.0.0.1", {}
+    if "CASK_CLUSTER_SECRET" in cask and "CASK_BASE_URL" in cask:
+        # A malformed one is refused with its own words later.
+        with contextlib.suppress(BadRequest):
+            seen_as = urlsplit(kinds.base_url.parse(cask["CASK_BASE_URL"])).hostname or ""
+            address = Listen(PRIVATE, seen_as, port).address
+            host, flags["advertise"] = "0.0.0.0", Given(address, "environment CASK_BASE_URL")
+    elif "CASK_NEIGHBORS" in cask:
+        notes.append(
+            "CASK_NEIGHBORS needs CASK_CLUSTER_SECRET, the same on all nodes, and CASK_BASE_URL, "
+            "the address by which they reach this one."
+        )
+    flags["private"] = Given(f"{host}:{port}", origin)
+    return flags
 
 
 def _read_only(cask: Mapping[str, str], notes: list[str]) -> Given:

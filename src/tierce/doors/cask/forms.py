@@ -7,6 +7,7 @@ from aiohttp import web
 
 from tierce.core.errors import BadRequest
 from tierce.core.limits import FORM_LIMIT_BYTES
+from tierce.doors.cask.neighbors import Heartbeat
 from tierce.doors.cask.uploads import NAME
 from tierce.doors.shared.bodies import announced_bytes, body_of
 
@@ -18,12 +19,6 @@ _JSON_STARTS = b'{["-0123456789tfn'
 
 class NotJson(BadRequest):
     """A heartbeat that is not JSON, or of another shape."""
-
-
-class Heartbeat(msgspec.Struct):
-    """What of a heartbeat is looked at in this version."""
-
-    secret: str | None = ""
 
 
 async def small_body(request: web.BaseRequest) -> bytes:

@@ -12,7 +12,7 @@ from tierce.core.digest import Digest
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings, shown
 from tierce.doors.cask import gauges
-from tierce.doors.shared.answers import Answer, lines
+from tierce.doors.shared.answers import Answer, Headers, lines
 from tierce.doors.shared.sending import Presented
 from tierce.service.status import Status
 
@@ -44,9 +44,9 @@ _TEMPLATES = Environment(
 )
 
 
-def text(content: str) -> Answer:
+def text(content: str, status: int = 200) -> Answer:
     """Plain text, to the letter."""
-    return Answer(200, content.encode(), [("Content-Type", PLAIN_TEXT)])
+    return Answer(status, content.encode(), [("Content-Type", PLAIN_TEXT)])
 
 
 def error(status: int, content: str) -> Answer:
@@ -54,9 +54,10 @@ def error(status: int, content: str) -> Answer:
     return Answer(status, f"{content}\n".encode(), [("Content-Type", PLAIN_TEXT), _NO_SNIFF])
 
 
-def json_answer(content: Any) -> Answer:
+def json_answer(content: Any, headers: Headers = ()) -> Answer:
     """Compact JSON without a line end."""
-    return Answer(200, _compact(content), [("Content-Type", "application/json"), _NO_CACHE])
+    kind = ("Content-Type", "application/json")
+    return Answer(200, _compact(content), [kind, _NO_CACHE, *headers])
 
 
 def uploaded(key: Digest | None, *, success: bool) -> Answer:
@@ -99,10 +100,14 @@ def node(node_id: str, url: str, *, writeable: bool) -> dict[str, Any]:
 
 def status(now: Status, url: str, settings: Settings) -> dict[str, Any]:
     """The shape of ``/status/``: sizes in bytes, times in seconds."""
+    in_force = {name: getattr(settings, name) for name in SHOWN_SETTINGS}
+    # None has the operator set: how many copies there are follows from the nodes there are.
+    in_force |= {name: in_force[name] or None for name in ("replication", "max_replication")}
     return {
         "node": node(now.identity.node_id, url, writeable=not now.read_only_reason),
-        "neighbors": [],
-        "settings": {name: getattr(settings, name) for name in SHOWN_SETTINGS},
+        "neighbors": _neighbors(now),
+        "healing": (now.agent or {}).get("healing"),
+        "settings": in_force,
         "version": now.identity.version,
         "uptime_seconds": round(now.uptime_seconds, 3),
         "read_only_reason": now.read_only_reason or None,
@@ -139,6 +144,22 @@ def join_page() -> Answer:
 def variables() -> Answer:
     """What ``/debug/vars`` says: the program's name, without its arguments, and its memory."""
     return json_answer({"cmdline": ["tierce"], "memstats": gauges.memory()})
+
+
+def _neighbors(now: Status) -> list[dict[str, Any]]:
+    """All other nodes, of Cask and of Tierce, as far as the agent tells of them."""
+    members = (now.agent or {}).get("members") or []
+    return [
+        {
+            "uuid": each["node_id"],
+            "base_url": each.get("cask", ""),
+            "writeable": each.get("writable", False),
+            "state": each.get("state", ""),
+            "dialect": each.get("dialect", ""),
+        }
+        for each in members
+        if each["node_id"] != now.identity.node_id
+    ]
 
 
 def _page(name: str, **values: Any) -> Answer:

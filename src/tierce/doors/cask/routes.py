@@ -7,6 +7,8 @@ that nothing else takes show the status page and take uploads, as in Cask.
 
 import hmac
 import logging
+from collections.abc import Mapping
+from typing import Protocol
 
 from aiohttp import web
 
@@ -16,6 +18,7 @@ from tierce.core.listen import Listen
 from tierce.core.rights import Right
 from tierce.core.settings import Settings
 from tierce.doors.cask import render
+from tierce.doors.cask.calls import PRIVATE_HEADER, SECRET_HEADER
 from tierce.doors.cask.errors import (
     JoinRefused,
     NoCluster,
@@ -26,6 +29,7 @@ from tierce.doors.cask.errors import (
 )
 from tierce.doors.cask.forms import form_fields, parse_heartbeat, small_body
 from tierce.doors.cask.keys import NotHere, key_in, parse_key
+from tierce.doors.cask.neighbors import NO_URL
 from tierce.doors.cask.uploads import ALGORITHM, NAME, Upload
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.door import Door
@@ -37,9 +41,23 @@ from tierce.service.status import StatusReporter
 
 log = logging.getLogger(__name__)
 
-SECRET_HEADER = "X-Cask-Cluster-Secret"  # noqa: S105
 SLASHLESS = ("/file", "/local", "/join", "/config", "/heartbeat", "/upload", "/status")
 REFUSALS = (Unavailable, Full)
+
+
+class CaskControl(Protocol):
+    """The keeper of the membership, in this process or another; membership.py is one.
+
+    Both may take as long as it takes to ask other nodes, which ask this one meanwhile.
+    """
+
+    async def join(self, fields: Mapping[str, str]) -> tuple[int, str]:
+        """Join the node at ``fields["url"]``: status and text of the answer. Raises Unavailable."""
+        ...
+
+    async def heartbeat(self, body: bytes) -> None:
+        """Take a heartbeat. Raises Unavailable."""
+        ...
 
 
 class CaskDoor:
@@ -52,6 +70,8 @@ class CaskDoor:
         blobs: Blobs,
         access: Access,
         reporter: StatusReporter,
+        control: CaskControl | None,
+        private_address: str,
     ) -> None:
         self._settings = settings
         self._base_url = render.base_url(settings, listen)
@@ -59,6 +79,8 @@ class CaskDoor:
         self._blobs = blobs
         self._access = access
         self._reporter = reporter
+        self._control = control
+        self._config_headers = [(PRIVATE_HEADER, private_address)] if private_address else []
 
     def routes(self) -> list[Route]:
         return [
@@ -88,20 +110,20 @@ class CaskDoor:
         self._allow(request, Right.WRITE)
         upload = self._upload(request)
         try:
-            self._blobs.check_writable(upload.least_bytes)
+            self._blobs.check_writable(upload.least_bytes, algorithm=ALGORITHM)
         except REFUSALS as refusal:
             log.info("an upload was refused: %s", refusal)
             return await _unstored(upload)
         try:
-            return render.uploaded(await self._store(upload), success=True)
+            return render.uploaded(await self._store(upload, here_only=False), success=True)
         except REFUSALS as refusal:
-            # The bytes before it are gone, so nobody knows the key.
-            log.info("an upload was broken off: %s", refusal)
-            return render.uploaded(None, success=False)
+            # Broken off midway, nobody knows its key; refused by too few nodes, it has one.
+            log.info("an upload failed: %s", refusal)
+            return render.uploaded(upload.key, success=False)
 
     async def get_file(self, request: web.BaseRequest, **_: str) -> web.StreamResponse:
         self._allow(request, Right.READ)
-        return await self._send(request, parse_key(_key_text(request)))
+        return await self._send(request, parse_key(_key_text(request)), here_only=False)
 
     async def any_local(self, request: web.BaseRequest, **_: str) -> web.StreamResponse:
         """A node asks for what this one has, or gives it a file."""
@@ -113,14 +135,15 @@ class CaskDoor:
             raise MethodNotAllowed(request.method, "GET, HEAD")
         key = parse_key(_key_text(request))
         try:
-            return await self._send(request, key)
+            return await self._send(request, key, here_only=True)
         except NotFound as error:
             raise NotHere(error.message, hint=error.hint) from error
 
     async def any_config(self, request: web.BaseRequest) -> Answer:
         writeable = self._blobs.space.why_not() is None
         node_id = self._reporter.identity.node_id
-        return render.json_answer(render.node(node_id, self._base_url, writeable=writeable))
+        shown = render.node(node_id, self._base_url, writeable=writeable)
+        return render.json_answer(shown, self._config_headers)
 
     async def get_join(self, request: web.BaseRequest) -> Answer:
         return render.join_page()
@@ -128,15 +151,22 @@ class CaskDoor:
     async def post_join(self, request: web.BaseRequest) -> Answer:
         fields = await form_fields(request)
         if not fields.get("url"):
-            return render.text("no url specified")
+            return render.text(NO_URL)
         if not self._knows_secret(fields.get("secret")):
             raise JoinRefused("the secret is wrong")
-        raise _no_cluster("join another")
+        if self._control is None:
+            raise _no_cluster("join another")
+        status, words = await self._control.join(fields)
+        return render.text(words, status)
 
     async def post_heartbeat(self, request: web.BaseRequest) -> Answer:
-        if not self._knows_secret(parse_heartbeat(await small_body(request)).secret):
+        body = await small_body(request)
+        if not self._knows_secret(parse_heartbeat(body).secret):
             raise WrongSecret("the secret is wrong")
-        raise _no_cluster("take heartbeats")
+        if self._control is None:
+            raise _no_cluster("take heartbeats")
+        await self._control.heartbeat(body)
+        return Answer(200)
 
     async def any_heartbeat(self, request: web.BaseRequest) -> Answer:
         raise NotAHeartbeat(request.method, "POST")
@@ -172,11 +202,14 @@ class CaskDoor:
     def _upload(self, request: web.BaseRequest) -> Upload:
         return Upload(request, self._settings.blob_limit_bytes)
 
-    async def _store(self, upload: Upload) -> Digest:
+    async def _store(self, upload: Upload, *, here_only: bool) -> Digest:
         """Keep an upload's file. Raises what Blobs.receive does, NotWritten for a failing disk."""
         try:
             stored = await self._blobs.receive(
-                upload.content(), ALGORITHM, announced_bytes=upload.least_bytes
+                upload.content(),
+                ALGORITHM,
+                announced_bytes=upload.least_bytes,
+                here_only=here_only,
             )
         except Corrupt as error:
             raise NotWritten(error.message, hint=error.hint) from error
@@ -186,22 +219,37 @@ class CaskDoor:
         if request.method != "POST":
             return render.text("show form/handle post\n")
         upload = self._upload(request)
-        self._blobs.check_writable(upload.least_bytes)
-        return render.text(str(await self._store(upload)))
+        self._blobs.check_writable(upload.least_bytes, here_only=True)
+        return render.text(str(await self._store(upload, here_only=True)))
 
-    async def _send(self, request: web.BaseRequest, key: Digest) -> web.StreamResponse:
+    async def _send(
+        self, request: web.BaseRequest, key: Digest, *, here_only: bool
+    ) -> web.StreamResponse:
+        """Answer with a file of this node, or of the whole cluster."""
         how = render.presented(key)
         if request.method == "HEAD":
-            return head_answer(request, await self._blobs.size(key), how, _check_tag)
-        return await send_blob(request, await self._blobs.open(key), how, NAME, _check_tag)
+            size = await self._blobs.size(key, here_only=here_only)
+            return head_answer(request, size, how, _check_tag)
+        blob = await self._blobs.open(key, here_only=here_only)
+        return await send_blob(request, blob, how, NAME, _check_tag)
 
 
 def cask_door(
-    settings: Settings, listen: Listen, blobs: Blobs, access: Access, reporter: StatusReporter
+    settings: Settings,
+    listen: Listen,
+    blobs: Blobs,
+    access: Access,
+    reporter: StatusReporter,
+    control: CaskControl | None = None,
+    private_address: str = "",
 ) -> Door:
-    """The Cask door, ready to serve."""
-    router = Router(CaskDoor(settings, listen, blobs, access, reporter).routes())
-    return Door(NAME, router, render_error, log_requests=settings.access_log)
+    """The Cask door, ready to serve.
+
+    Without ``control`` there is no cluster. ``private_address`` (HOST:PORT) is where other Tierce
+    nodes reach this one, by which they recognize it.
+    """
+    door = CaskDoor(settings, listen, blobs, access, reporter, control, private_address)
+    return Door(NAME, Router(door.routes()), render_error, log_requests=settings.access_log)
 
 
 async def _unstored(upload: Upload) -> Answer:
@@ -230,8 +278,8 @@ def _check_tag(request: web.BaseRequest, etag: str) -> Answer | None:
 
 def _no_cluster(doing: str) -> TierceError:
     return NoCluster(
-        f"this node can't {doing}: this version of Tierce runs alone, without a cluster",
-        hint="Give each client the address of one node.",
+        f"this node can't {doing}: it runs alone, without a cluster",
+        hint="Set a cluster secret, the same on all nodes.",
     )
 
 

@@ -22,6 +22,9 @@ FIELD = "file"
 class Upload:
     """The file of one POST. Read it once, with :meth:`content` or :meth:`digest`.
 
+    ``key`` names it once it was read to its end, also for whoever is then told that too few nodes
+    could keep it.
+
     Raises BadRequest for a request that is no form, UnsupportedEncoding if it is compressed.
     """
 
@@ -29,6 +32,7 @@ class Upload:
         refuse_encoded(request)
         self._request = request
         self._blob_limit_bytes = blob_limit_bytes
+        self.key: Digest | None = None
         boundary = boundary_of(request.headers.get("Content-Type", ""))
         # What comes beside the file is only counted, but it must end some time.
         beside_bytes = blob_limit_bytes + MULTIPART_PREAMBLE_BYTES
@@ -48,18 +52,20 @@ class Upload:
 
     async def content(self) -> AsyncIterator[bytes]:
         """Yield the file as it arrives. Raises BadRequest, TooSlow, ConnectionError."""
+        hasher = new_hasher(ALGORITHM)
         async for data in body_of(self._request, NAME):
             for part in self._reader.feed(data):
+                hasher.update(part)
                 yield part
         self._reader.end()
+        self.key = Digest(ALGORITHM, hasher.digest())
 
     async def digest(self) -> Digest:
         """Read the file and say what its key would be, without keeping it. Raises TooLarge too."""
-        hasher = new_hasher(ALGORITHM)
         size = 0
         async for part in self.content():
             size += len(part)
             if size > self._blob_limit_bytes:
                 raise TooLarge(f"the file is larger than {self._blob_limit_bytes} bytes")
-            hasher.update(part)
-        return Digest(ALGORITHM, hasher.digest())
+        assert self.key is not None, "the file was read to its end"
+        return self.key

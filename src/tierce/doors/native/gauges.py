@@ -1,7 +1,10 @@
 """The page at ``/metrics``: counters of all processes, and gauges read as the page is made."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -38,6 +41,45 @@ class StatusGauges(Collector):
         yield GaugeMetricFamily(
             "tierce_agent_up", "1 while the agent answers.", now.agent is not None
         )
+        agent = now.agent or {}
+        yield from _healing_gauges(agent.get("healing") or {})
+        yield _members_gauge(agent.get("members") or [])
+
+
+def _healing_gauges(healing: dict[str, Any]) -> Iterator[Metric]:
+    """What the agent says of healing. What it does not say has no sample, rather than a false one."""
+    blobs = GaugeMetricFamily(
+        "tierce_heal_blobs", "Blobs that this node looks after.", labels=["state"]
+    )
+    for state in ("below_target", "at_target", "over_target"):
+        if state in healing:
+            blobs.add_metric([state], healing[state])
+    yield blobs
+    last_pass = healing.get("last_pass")
+    for name, explanation, value in (
+        ("tierce_heal_bytes_to_move", "Bytes to copy.", healing.get("bytes_to_move")),
+        (
+            "tierce_heal_estimated_seconds",
+            "Time that healing will take.",
+            healing.get("estimated_seconds"),
+        ),
+        (
+            "tierce_heal_last_pass_timestamp_seconds",
+            "End of the last full pass of healing.",
+            last_pass and datetime.fromisoformat(last_pass).timestamp(),
+        ),
+    ):
+        yield GaugeMetricFamily(name, explanation, value)
+
+
+def _members_gauge(members: list[dict[str, Any]]) -> Metric:
+    """Each state is there, if only with 0: an alert on a series that comes and goes misses."""
+    gauge = GaugeMetricFamily("tierce_members", "Nodes of the cluster.", labels=["state"])
+    if members:
+        count = Counter(each["state"] for each in members)
+        for state in ("alive", "suspect", "down"):
+            gauge.add_metric([state], count[state])
+    return gauge
 
 
 def exposition(now: Status) -> tuple[bytes, str]:

@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document of the native door, as it is served at ``/v1/openapi.json``.
 
 A test holds it against the routes, both ways, and the tests of the door hold every answer they get
-against it. What the operations are made of is in openapi_parts.py.
+against it. What the operations are made of is in openapi_parts.py, the cluster's are in
+openapi_cluster.py.
 """
 
 from typing import Any
@@ -9,21 +10,28 @@ from typing import Any
 from tierce.core import errors
 from tierce.core.digest import ALGORITHMS, DEFAULT_ALGORITHM
 from tierce.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
+from tierce.doors.native.openapi_cluster import cluster_paths
 from tierce.doors.native.openapi_parts import (
+    BLOB_CONTENT,
     EVERY_PATH,
-    EXAMPLE,
-    EXAMPLE_BYTES,
+    GUARDED,
     HEADERS,
+    JSON_HEADERS,
     LIMITS_TEXT,
     PARAMETERS,
-    SCHEMAS,
-    Json,
     answer,
     json_content,
+    operation,
     problems,
+)
+from tierce.doors.native.openapi_schemas import (
+    EXAMPLE,
+    EXAMPLE_BYTES,
+    SCHEMAS,
+    STATUS_EXAMPLE,
+    Json,
     ref,
 )
-from tierce.doors.native.render import BLOB_TYPE
 from tierce.doors.shared.bodies import UnsupportedEncoding
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.sending import PreconditionFailed
@@ -31,7 +39,9 @@ from tierce.doors.shared.sending import PreconditionFailed
 _DESCRIPTION = f"""\
 Blobs are immutable bytes, named by their digest. Upload bytes, and get them back by name.
 
-* **Durable**: an upload is answered with success only once it is safely on disk.
+* **Durable**: an upload is answered with success only once it is safely on disk, on as many nodes as \
+the cluster keeps of each blob.
+* **Any node** answers for the whole cluster: it fetches what it does not hold.
 * **Verified**: bytes are checked against their digest before they are sent. A bad copy found midway \
 breaks the connection off, so it can't pass for a complete answer.
 * **Errors** are problem details (RFC 9457) with a stable `type` and a hint. A path that does not \
@@ -43,19 +53,16 @@ are `read`, `write` and `admin`, and none includes another.
 """
 
 _STORAGE = (errors.Unavailable, errors.Corrupt)
-_GUARDED = (errors.Unauthenticated, errors.Forbidden)
 _UPLOAD = (
-    *_GUARDED, *_STORAGE, errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly,
+    *GUARDED, *_STORAGE, errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly,
     errors.Full, UnsupportedEncoding,
 )  # fmt: skip
 
-_JSON_HEADERS = ("Cache-Control", "X-Content-Type-Options")
-_STORED_HEADERS = ("ETag", "Location", *_JSON_HEADERS)
+_STORED_HEADERS = ("ETag", "Location", *JSON_HEADERS)
 _PART_HEADERS = ("Accept-Ranges", "Cache-Control", "ETag", "Repr-Digest", "X-Content-Type-Options")
 _BLOB_HEADERS = ("Content-Digest", *_PART_HEADERS)
 _UNCHANGED_HEADERS = ("Cache-Control", "ETag", "Repr-Digest", "X-Content-Type-Options")
 
-_BYTES: Json = {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _STORED_EXAMPLE = {"digest": str(EXAMPLE), "size": EXAMPLE_BYTES}
 
 
@@ -72,6 +79,7 @@ def document(version: str) -> dict[str, Any]:
         "servers": [{"url": "/", "description": "This node"}],
         "tags": [
             {"name": "blobs", "description": "Store, read, list and remove blobs."},
+            {"name": "cluster", "description": "How the cluster is, and what nodes it has."},
             {"name": "node", "description": "How the node is."},
         ],
         "paths": {
@@ -83,6 +91,7 @@ def document(version: str) -> dict[str, Any]:
                 "delete": _delete_blob(),
             },
             "/v1/blobs": {"get": _list_blobs(), "post": _post_blob()},
+            **cluster_paths(),
             **_node_paths(),
         },
         "components": {
@@ -102,57 +111,29 @@ def document(version: str) -> dict[str, Any]:
     }
 
 
-def _operation(
-    tag: str,
-    name: str,
-    summary: str,
-    description: str,
-    responses: Json,
-    *,
-    parameters: tuple[Json, ...] = (),
-    upload: bool = False,
-    public: bool = False,
-) -> Json:
-    """An operation. A ``public`` one never asks for a token; an empty choice makes it optional."""
-    operation: Json = {
-        "tags": [tag],
-        "operationId": name,
-        "summary": summary,
-        "description": description,
-        "security": [] if public else [{"bearer": []}, {}],
-        "responses": responses,
-    }
-    if parameters:
-        operation["parameters"] = list(parameters)
-    if upload:
-        operation["requestBody"] = {
-            "description": "The bytes of the blob, with a Content-Length or chunked.",
-            "required": False,
-            "content": _BYTES,
-        }
-    return operation
-
-
 def _headers_asked(*names: str) -> tuple[Json, ...]:
     return tuple(ref("parameters", name) for name in names)
 
 
 def _get_blob() -> Json:
     several: Json = {"multipart/byteranges": {"schema": {"type": "string", "format": "binary"}}}
-    return _operation(
+    return operation(
         "blobs",
         "getBlob",
         "Read a blob, or parts of it",
         "Needs the right `read`. Takes ranges (RFC 9110): one comes as it is, several as "
-        "multipart/byteranges, where those that touch or overlap are joined.",
+        "multipart/byteranges, where those that touch or overlap are joined. 503 if the blob may be "
+        "on nodes that can't be reached.",
         {
-            "200": answer("The whole blob.", _BLOB_HEADERS, _BYTES),
+            "200": answer("The whole blob.", _BLOB_HEADERS, BLOB_CONTENT),
             "206": answer(
-                "The ranges asked for.", ("Content-Range", *_PART_HEADERS), {**_BYTES, **several}
+                "The ranges asked for.",
+                ("Content-Range", *_PART_HEADERS),
+                {**BLOB_CONTENT, **several},
             ),
             "304": answer("It is what If-None-Match names.", _UNCHANGED_HEADERS),
             **problems(
-                *_GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, UnsatisfiableRange
+                *GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, UnsatisfiableRange
             ),
         },
         parameters=_headers_asked("Range", "If-Range", "If-Match", "If-None-Match"),
@@ -160,31 +141,31 @@ def _get_blob() -> Json:
 
 
 def _head_blob() -> Json:
-    return _operation(
+    return operation(
         "blobs",
         "headBlob",
         "See whether a blob is here, and how large it is",
         "Needs the right `read`. Answers as GET would, without a body, and without reading the "
-        "blob. Range is ignored.",
+        "blob. Range is ignored. 503 if the blob may be on nodes that can't be reached.",
         {
             "200": answer("It is here.", ("Content-Length", *_BLOB_HEADERS)),
             "304": answer("It is what If-None-Match names.", _UNCHANGED_HEADERS),
-            **problems(*_GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, body=False),
+            **problems(*GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, body=False),
         },
         parameters=_headers_asked("If-Match", "If-None-Match"),
     )
 
 
 def _put_blob() -> Json:
-    return _operation(
+    return operation(
         "blobs",
         "putBlob",
         "Store a blob whose digest is known",
         "Needs the right `write`. The body must have the digest in the path, and those in "
         "Content-Digest and Repr-Digest; else nothing is stored. Putting a blob again is harmless. "
-        "A Content-Range is refused: a blob comes whole.",
+        "A Content-Range is refused: a blob comes whole. 503 while too few nodes take new blobs.",
         {
-            "200": answer("It was here.", _STORED_HEADERS, _stored()),
+            "200": answer("The cluster had it.", _STORED_HEADERS, _stored()),
             "201": answer("It is new, and on disk.", _STORED_HEADERS, _stored()),
             **problems(*_UPLOAD, PreconditionFailed),
         },
@@ -203,11 +184,12 @@ def _post_blob() -> Json:
         "description": "The algorithm that the blob is to be named by.",
         "schema": {"type": "string", "enum": list(ALGORITHMS), "default": DEFAULT_ALGORITHM},
     }
-    return _operation(
+    return operation(
         "blobs",
         "postBlob",
         "Store a blob whose digest is not known",
-        "Needs the right `write`. The node works the digest out, and answers with it.",
+        "Needs the right `write`. The node works the digest out, and answers with it. 503 while too "
+        "few nodes take new blobs.",
         {
             "201": answer("It is on disk, new or not.", _STORED_HEADERS, _stored()),
             **problems(*_UPLOAD),
@@ -221,14 +203,15 @@ def _post_blob() -> Json:
 
 
 def _delete_blob() -> Json:
-    return _operation(
+    return operation(
         "blobs",
         "deleteBlob",
-        "Remove a blob from this node",
-        "Needs the right `admin`. Works on a read-only node too.",
+        "Remove a blob from the cluster",
+        "Needs the right `admin`. All copies go, those on read-only nodes too. 503 while a node is "
+        "down, as it could bring the blob back; some copies may be gone then, so ask again.",
         {
             "204": answer("It is gone, durably."),
-            **problems(*_GUARDED, *_STORAGE, errors.NotFound, errors.Full),
+            **problems(*GUARDED, *_STORAGE, errors.NotFound, errors.Full),
         },
     )
 
@@ -255,15 +238,15 @@ def _list_blobs() -> Json:
         },
     }  # fmt: skip
     page = {"blobs": [_STORED_EXAMPLE], "next": None}
-    return _operation(
+    return operation(
         "blobs",
         "listBlobs",
         "List the blobs of this node, page by page",
-        "Needs the right `read`. The order is that of the digests as text. A full page has a "
-        "`next`, even if nothing follows.",
+        "Needs the right `read`. Only what this node itself holds. The order is that of the digests "
+        "as text. A full page has a `next`, even if nothing follows.",
         {
-            "200": answer("A page.", _JSON_HEADERS, json_content(ref("schemas", "Listing"), page)),
-            **problems(*_GUARDED, *_STORAGE),
+            "200": answer("A page.", JSON_HEADERS, json_content(ref("schemas", "Listing"), page)),
+            **problems(*GUARDED, *_STORAGE),
         },
         parameters=(after, limit),
     )
@@ -277,14 +260,14 @@ def _node_paths() -> Json:
     def reading(
         name: str, summary: str, schema: str, example: object, *, public: bool = False
     ) -> Json:
-        kinds = () if public else (*_GUARDED, *_STORAGE)
+        kinds = () if public else (*GUARDED, *_STORAGE)
         content = json_content(ref("schemas", schema), example)
-        responses = {"200": answer(summary + ".", _JSON_HEADERS, content), **problems(*kinds)}
+        responses = {"200": answer(summary + ".", JSON_HEADERS, content), **problems(*kinds)}
         needs = "Needs no token." if public else "Needs the right `read`."
-        return {"get": _operation("node", name, summary, needs, responses, public=public)}
+        return {"get": operation("node", name, summary, needs, responses, public=public)}
 
     version = "0.1.0"
-    metrics = _operation(
+    metrics = operation(
         "node",
         "getMetrics",
         "The node's metrics",
@@ -293,13 +276,13 @@ def _node_paths() -> Json:
             "200": answer(
                 "The metrics.", ("Cache-Control",), {"text/plain": {"schema": {"type": "string"}}}
             ),
-            **problems(*_GUARDED, *_STORAGE),
+            **problems(*GUARDED, *_STORAGE),
         },
     )
     welcome = {"name": "tierce", "version": version, "openapi": "/v1/openapi.json"}
     ready = {"ready": True, "writable": True}
     return {
-        "/v1/status": reading("getStatus", "How the node is", "Status", _STATUS_EXAMPLE),
+        "/v1/status": reading("getStatus", "How the node is", "Status", STATUS_EXAMPLE),
         "/v1/health/live": reading(
             "getLive", "Whether the process answers", "Live", {"live": True}, public=True
         ),
@@ -307,7 +290,7 @@ def _node_paths() -> Json:
             "getReady", "Whether blobs are served, and taken", "Ready", ready, public=True
         ),
         "/v1/openapi.json": {
-            "get": _operation(
+            "get": operation(
                 "node",
                 "getOpenapi",
                 "This document",
@@ -315,7 +298,7 @@ def _node_paths() -> Json:
                 {
                     "200": answer(
                         "This document.",
-                        _JSON_HEADERS,
+                        JSON_HEADERS,
                         {"application/json": {"schema": {"type": "object"}}},
                     ),
                     **problems(),
@@ -326,25 +309,3 @@ def _node_paths() -> Json:
         "/metrics": {"get": metrics},
         "/": reading("getRoot", "What this is", "Welcome", welcome, public=True),
     }
-
-
-_STATUS_EXAMPLE: Json = {
-    "node_id": "01JZ8PGS0M5Q4V5YB2Q1X8ZK3C",
-    "version": "0.1.0",
-    "uptime_seconds": 86400.5,
-    "listen": ["native=127.0.0.1:7070"],
-    "workers": 4,
-    "writable": True,
-    "read_only_reason": None,
-    "blobs": 1,
-    "blob_bytes": EXAMPLE_BYTES,
-    "disk": {"total_bytes": 1 << 40, "free_bytes": 1 << 39, "reserve_bytes": 1 << 30},
-    "agent": {
-        "scrub": {
-            "checked_blobs": 1,
-            "bad_blobs": 0,
-            "passes": 12,
-            "last_pass": "2026-01-01T00:00:00Z",
-        }
-    },
-}

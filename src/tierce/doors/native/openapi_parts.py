@@ -1,42 +1,41 @@
-"""The parts that the OpenAPI document is made of: schemas, headers, parameters, and error answers.
+"""The parts that operations of the OpenAPI document are made of: headers, parameters, error answers.
 
 Whatever the code holds in a table is taken from there: statuses and types of problems from
 errors.py, digest patterns from the algorithms, limits from core/limits.py. So the document can't
-say otherwise than the code does.
+say otherwise than the code does. What JSON bodies look like is in openapi_schemas.py.
 """
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from tierce.core import errors
-from tierce.core.digest import ALGORITHMS, DEFAULT_ALGORITHM, Digest
+from tierce.core.digest import ALGORITHMS, Digest
 from tierce.core.errors import TierceError
+from tierce.core.kinds import NODE_ID_LIMIT_CHARACTERS
 from tierce.core.limits import HEADER_LINE_BYTES, HEADERS_COUNT
 from tierce.doors.native.errors import NAMES, OUR_MISTAKE, STATUS
-from tierce.doors.native.render import PROBLEM_BASE
+from tierce.doors.native.openapi_schemas import (
+    DIGEST_PATTERN,
+    EXAMPLE,
+    EXAMPLE_BYTES,
+    EXAMPLE_NODE,
+    Json,
+    ref,
+)
+from tierce.doors.native.render import BLOB_TYPE, PROBLEM_BASE
 from tierce.doors.shared import digest_fields
 from tierce.doors.shared.connection import HeadersTooLarge
 from tierce.doors.shared.errors import RETRY_AFTER_SECONDS
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.router import MethodNotAllowed
 
-Json = dict[str, Any]
-
-EXAMPLE = Digest.of(b"hello\n", DEFAULT_ALGORITHM)
-EXAMPLE_BYTES = len(b"hello\n")
-
-_NAMED = "|".join(
-    f"{algorithm.name}:[0-9a-f]{{{2 * algorithm.size_bytes}}}" for algorithm in ALGORITHMS.values()
-)
+BLOB_CONTENT: Json = {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+JSON_HEADERS = ("Cache-Control", "X-Content-Type-Options")
+# The errors of every operation that may ask for a token.
+GUARDED = (errors.Unauthenticated, errors.Forbidden)
 
 # What the node may answer to any request, before it is known what the request is for.
 _ALWAYS: tuple[type[TierceError], ...] = (errors.BadRequest, HeadersTooLarge)
-
-
-def ref(section: str, name: str) -> Json:
-    """A reference to a component."""
-    return {"$ref": f"#/components/{section}/{name}"}
 
 
 def json_content(schema: Json, example: object) -> Json:
@@ -53,6 +52,37 @@ def answer(description: str, headers: Iterable[str] = (), content: Json | None =
     if content is not None:
         response["content"] = content
     return response
+
+
+def operation(
+    tag: str,
+    name: str,
+    summary: str,
+    description: str,
+    responses: Json,
+    *,
+    parameters: tuple[Json, ...] = (),
+    upload: bool = False,
+    public: bool = False,
+) -> Json:
+    """An operation. A ``public`` one never asks for a token; an empty choice makes it optional."""
+    made: Json = {
+        "tags": [tag],
+        "operationId": name,
+        "summary": summary,
+        "description": description,
+        "security": [] if public else [{"bearer": []}, {}],
+        "responses": responses,
+    }
+    if parameters:
+        made["parameters"] = list(parameters)
+    if upload:
+        made["requestBody"] = {
+            "description": "The bytes of the blob, with a Content-Length or chunked.",
+            "required": False,
+            "content": BLOB_CONTENT,
+        }
+    return made
 
 
 def problems(*kinds: type[TierceError], body: bool = True) -> Json:
@@ -107,8 +137,9 @@ _DETAILS = {
     "digest-mismatch": f"the body's digest is {EXAMPLE}, not the one announced",
     "too-slow": "less than 1024 bytes per second came in over 20 seconds",
     "unauthenticated": "this needs a token with the right to write",
+    "conflict": f"the node {EXAMPLE_NODE} is not down",
     "forbidden": "the token reader has no right to write",
-    "unavailable": "3 copies are asked for, and this node is not in a cluster",
+    "unavailable": "3 copies are asked for, and 2 nodes take new blobs now",
     "read-only": "this node is read-only",
     "corrupt": "the index is damaged",
     "full": "1000 bytes are free, 4096 would come in, and 1073741824 are kept in reserve",
@@ -120,124 +151,6 @@ _DETAILS = {
     "unsupported-encoding": "the Content-Encoding 'gzip' is not taken",
     OUR_MISTAKE: "the node failed to answer",
 }
-
-
-def _object(description: str, properties: Json, required: Iterable[str] | None = None) -> Json:
-    return {
-        "type": "object",
-        "description": description,
-        "properties": properties,
-        "required": list(properties if required is None else required),
-    }
-
-
-def _count(description: str) -> Json:
-    return {"type": "integer", "minimum": 0, "description": description}
-
-
-def _text(description: str, **more: object) -> Json:
-    return {"type": "string", "description": description, **more}
-
-
-_SCRUB = _object(
-    "How the verification of stored blobs goes, since the agent started.",
-    {
-        "checked_blobs": _count("Blobs verified."),
-        "bad_blobs": _count("Blobs that were found bad, and set aside."),
-        "passes": _count("Times that all blobs were gone through."),
-        "last_pass": {
-            "type": ["string", "null"],
-            "format": "date-time",
-            "description": "End of the last full pass, in UTC; null before the first.",
-        },
-    },
-)
-
-SCHEMAS: Json = {
-    "Digest": _text(
-        "Algorithm, colon, and the digest in lower-case hex.",
-        pattern=f"^({_NAMED})$",
-        examples=[str(EXAMPLE), str(Digest.of(b"hello\n", "sha256"))],
-    ),
-    "Stored": _object(
-        "A blob that is safely on disk.",
-        {"digest": ref("schemas", "Digest"), "size": _count("Size in bytes.")},
-    ),
-    "Listing": _object(
-        "A page of blobs, in the order of their digests.",
-        {
-            "blobs": {"type": "array", "items": ref("schemas", "Stored")},
-            "next": {
-                "description": "Send this as `after` for the next page; null on the last one.",
-                "anyOf": [ref("schemas", "Digest"), {"type": "null"}],
-            },
-        },
-    ),
-    "Status": _object(
-        "The state of the node.",
-        {
-            "node_id": _text("Id of the node."),
-            "version": _text("Version of Tierce."),
-            "uptime_seconds": {
-                "type": "number", "minimum": 0, "description": "Time since the start, in seconds.",
-            },
-            "listen": {
-                "type": "array",
-                "items": {"type": "string"},
-                "description": "Where the node answers, as `DOOR=HOST:PORT`.",
-            },
-            "workers": {"type": "integer", "minimum": 1, "description": "Worker processes."},
-            "writable": {"type": "boolean", "description": "Whether new blobs are taken now."},
-            "read_only_reason": {
-                "type": ["string", "null"], "description": "Why they are not, or null.",
-            },
-            "blobs": _count("Number of blobs on this node."),
-            "blob_bytes": _count("Their size together, in bytes."),
-            "disk": _object(
-                "The disk that holds the data, in bytes.",
-                {
-                    "total_bytes": _count("Size of the disk."),
-                    "free_bytes": _count("Room on it."),
-                    "reserve_bytes": _count("Room that the node keeps free."),
-                },
-            ),
-            "agent": {
-                "description": "What the background process says; null while it is down.",
-                "anyOf": [_object("Its account.", {"scrub": _SCRUB}), {"type": "null"}],
-            },
-        },
-    ),
-    "Live": _object("The process answers.", {"live": {"const": True}}),
-    "Ready": _object(
-        "The node serves blobs.",
-        {
-            "ready": {"const": True},
-            "writable": {"type": "boolean", "description": "Whether new blobs are taken now."},
-        },
-    ),
-    "Welcome": _object(
-        "What this is.",
-        {
-            "name": {"const": "tierce"},
-            "version": _text("Version of Tierce."),
-            "openapi": _text("Where this document is.", format="uri-reference"),
-        },
-    ),
-    "Problem": _object(
-        "Problem details (RFC 9457). Programs go by `type`, which never changes; "
-        "`detail` and `hint` are for people.",
-        {
-            "type": _text(
-                "Stable name of the kind of problem.",
-                enum=[PROBLEM_BASE + name for name in (*NAMES.values(), OUR_MISTAKE)],
-            ),
-            "title": _text("The same in words."),
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": _text("What happened."),
-            "hint": _text("What to do about it; may be empty."),
-        },
-    ),
-}  # fmt: skip
 
 
 def _header(description: str, schema: Json, *, required: bool = True) -> Json:
@@ -257,7 +170,7 @@ _FIELD = {
     "pattern": f"^({_FIELD_MEMBERS})(, ({_FIELD_MEMBERS}))*$",
     "examples": [digest_fields.render(EXAMPLE)],
 }
-_TAG = {"type": "string", "pattern": f'^"({_NAMED})"$', "examples": [f'"{EXAMPLE}"']}
+_TAG = {"type": "string", "pattern": f'^"({DIGEST_PATTERN})"$', "examples": [f'"{EXAMPLE}"']}
 
 HEADERS: Json = {
     "Accept-Ranges": _header("Ranges of bytes can be asked for.", {"const": "bytes"}),
@@ -277,7 +190,7 @@ HEADERS: Json = {
     "ETag": _header("The digest in quotes: a strong tag, which never changes.", _TAG),
     "Location": _header(
         "Path of the blob.",
-        {"type": "string", "pattern": f"^/v1/blobs/({_NAMED})$"},
+        {"type": "string", "pattern": f"^/v1/blobs/({DIGEST_PATTERN})$"},
     ),
     "Repr-Digest": _header("The digest of the whole blob (RFC 9530).", _FIELD),
     "Retry-After": _header(
@@ -297,6 +210,13 @@ def _parameter(where: str, name: str, description: str, schema: Json, example: o
 
 
 PARAMETERS: Json = {
+    "NodeId": _parameter(
+        "path",
+        "node_id",
+        "The id of a node of the cluster, percent-encoded.",
+        {"type": "string", "minLength": 1, "maxLength": NODE_ID_LIMIT_CHARACTERS},
+        EXAMPLE_NODE,
+    ),
     "Digest": _parameter(
         "path",
         "digest",

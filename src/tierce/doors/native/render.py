@@ -72,6 +72,11 @@ def listing(blobs: list[BlobInfo], limit: int) -> Answer:
     )
 
 
+def draining(node_id: str, *, begun: bool) -> Answer:
+    """The answer to the order to empty a node, 202 as that takes its time, or to use it again."""
+    return json_answer(202 if begun else 200, {"node_id": node_id, "draining": begun})
+
+
 def status(now: Status) -> dict[str, Any]:
     """The shape of ``/v1/status``; sizes in bytes, times in seconds."""
     return {

@@ -17,6 +17,7 @@ from tierce.doors.shared.router import Route, Router
 from tierce.doors.shared.sending import check_conditions, head_answer, joined, send_blob
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
+from tierce.service.cluster import Cluster
 from tierce.service.status import StatusReporter
 
 NAME = "native"
@@ -25,13 +26,17 @@ NAME = "native"
 class NativeDoor:
     """Handlers over the service. Each checks the caller's right before anything else."""
 
-    def __init__(self, blobs: Blobs, access: Access, reporter: StatusReporter) -> None:
+    def __init__(
+        self, blobs: Blobs, access: Access, reporter: StatusReporter, cluster: Cluster
+    ) -> None:
         self._blobs = blobs
         self._access = access
         self._reporter = reporter
+        self._cluster = cluster
 
     def routes(self) -> list[Route]:
         blob = "/v1/blobs/{digest}"
+        member = "/v1/cluster/nodes/{node_id}"
         return [
             Route("GET", blob, self.get_blob),
             Route("HEAD", blob, self.head_blob),
@@ -39,6 +44,10 @@ class NativeDoor:
             Route("DELETE", blob, self.delete_blob),
             Route("POST", "/v1/blobs", self.post_blob),
             Route("GET", "/v1/blobs", self.list_blobs),
+            Route("GET", "/v1/cluster", self.get_cluster),
+            Route("POST", f"{member}/drain", self.drain_node),
+            Route("DELETE", f"{member}/drain", self.use_node_again),
+            Route("POST", f"{member}/forget", self.forget_node),
             Route("GET", "/v1/status", self.get_status),
             Route("GET", "/v1/health/live", self.get_live),
             Route("GET", "/v1/health/ready", self.get_ready),
@@ -68,7 +77,7 @@ class NativeDoor:
             body_of(request, NAME),
             name.algorithm,
             expected=[name, *self._announced_digests(request)],
-            announced_bytes=self._check_upload(request),
+            announced_bytes=self._check_upload(request, name.algorithm),
         )
         return render.stored(result, located=False)
 
@@ -80,7 +89,7 @@ class NativeDoor:
             body_of(request, NAME),
             algorithm,
             expected=self._announced_digests(request),
-            announced_bytes=self._check_upload(request),
+            announced_bytes=self._check_upload(request, algorithm),
         )
         return render.stored(result, located=True)
 
@@ -97,6 +106,25 @@ class NativeDoor:
         limit = _limit(request.query.get("limit"))
         found = await self._blobs.list_after(Digest.parse(after) if after else None, limit)
         return render.listing(found, limit)
+
+    async def get_cluster(self, request: web.BaseRequest) -> Answer:
+        self._allow(request, Right.READ)
+        return render.json_answer(200, await self._cluster.overview())
+
+    async def drain_node(self, request: web.BaseRequest, node_id: str) -> Answer:
+        self._allow(request, Right.ADMIN)
+        await self._cluster.drain(node_id)
+        return render.draining(node_id, begun=True)
+
+    async def use_node_again(self, request: web.BaseRequest, node_id: str) -> Answer:
+        self._allow(request, Right.ADMIN)
+        await self._cluster.drain(node_id, cancel=True)
+        return render.draining(node_id, begun=False)
+
+    async def forget_node(self, request: web.BaseRequest, node_id: str) -> Answer:
+        self._allow(request, Right.ADMIN)
+        await self._cluster.forget(node_id)
+        return Answer(204)
 
     async def get_status(self, request: web.BaseRequest) -> Answer:
         self._allow(request, Right.READ)
@@ -127,11 +155,11 @@ class NativeDoor:
     def _allow(self, request: web.BaseRequest, right: Right) -> None:
         self._access.check(request.headers.get("Authorization"), right)
 
-    def _check_upload(self, request: web.BaseRequest) -> int | None:
+    def _check_upload(self, request: web.BaseRequest, algorithm: str) -> int | None:
         """Refuse what can be refused before the body comes; returns its announced size."""
         refuse_encoded(request)
         size = announced_bytes(request)
-        self._blobs.check_writable(size)
+        self._blobs.check_writable(size, algorithm=algorithm)
         return size
 
     def _announced_digests(self, request: web.BaseRequest) -> list[Digest]:
@@ -152,10 +180,15 @@ class NativeDoor:
 
 
 def native_door(
-    blobs: Blobs, access: Access, reporter: StatusReporter, *, log_requests: bool
+    blobs: Blobs,
+    access: Access,
+    reporter: StatusReporter,
+    cluster: Cluster,
+    *,
+    log_requests: bool,
 ) -> Door:
     """The native door, ready to serve."""
-    router = Router(NativeDoor(blobs, access, reporter).routes())
+    router = Router(NativeDoor(blobs, access, reporter, cluster).routes())
     return Door(NAME, router, render_error, log_requests=log_requests)
 
 

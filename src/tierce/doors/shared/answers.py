@@ -14,7 +14,7 @@ from aiohttp.http import HttpVersion10
 from tierce.doors.shared.connection import connection_of
 
 REASONS = {
-    200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content",
+    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
     301: "Moved Permanently", 304: "Not Modified", 307: "Temporary Redirect",
     308: "Permanent Redirect", 400: "Bad Request",
     401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",

@@ -74,6 +74,10 @@ def refusal(**cask: str) -> BadRequest:
         ("CASK_MAX_UPLOAD_SIZE", "1000", "blob_limit_bytes", 1000),
         ("CASK_KEEP_FREE", "0", "reserve_bytes", 0),
         ("CASK_KEEP_FREE", "", "reserve_bytes", None),
+        ("CASK_GOSSIP_PORT", "7946", "private", Listen("private", "127.0.0.1", 7946)),
+        ("CASK_GOSSIP_PORT", "", "private", Listen("private", "127.0.0.1", 0)),
+        ("CASK_GOSSIP_PORT", "7946", "advertise", ""),
+        ("CASK_PORT", "8080", "ring_points", 16),
     ],
 )
 def test_variable_becomes_setting(name: str, text: str, setting: str, value: object) -> None:
@@ -116,6 +120,34 @@ def test_without_secret_the_node_listens_on_loopback_and_says_so() -> None:
     assert "127.0.0.1 only" in notes_of(CASK_CLUSTER_SECRET="")
 
 
+@pytest.mark.parametrize(
+    ("url", "port", "advertised"),
+    [
+        ("http://cask.example:8080", "7946", "cask.example:7946"),
+        ("http://cask.example", "", "cask.example:0"),
+        ("http://[fd00::1]:8080", "7946", "[fd00::1]:7946"),
+    ],
+)
+def test_other_tierce_nodes_are_told_the_host_of_the_base_url(
+    url: str, port: str, advertised: str
+) -> None:
+    found = settings_of(CASK_BASE_URL=url, CASK_GOSSIP_PORT=port)
+    assert found.advertise == advertised
+    assert found.private == Listen("private", "0.0.0.0", int(port or 0))
+
+
+def test_without_secret_other_nodes_can_not_reach_it() -> None:
+    found = settings_of(CASK_CLUSTER_SECRET="", CASK_BASE_URL="http://cask.example:8080")
+    assert (found.private.host, found.advertise) == ("127.0.0.1", "")
+
+
+def test_what_neighbors_need_is_noted() -> None:
+    cask = {"CASK_NEIGHBORS": "http://a:1", "CASK_BASE_URL": "http://b:1"}
+    assert notes_of(**cask) == ""
+    for missing in ("CASK_BASE_URL", "CASK_CLUSTER_SECRET"):
+        assert "CASK_NEIGHBORS needs" in notes_of(**cask | {missing: ""})
+
+
 @pytest.mark.parametrize("name", ["CASK_SSL_CERTIFICATE", "CASK_SSL_CERT"])
 def test_tls_takes_both_names_of_the_certificate(name: str) -> None:
     found = settings_of(CASK_BASE_URL="https://h", CASK_SSL_KEY="k", **{name: "c"})
@@ -134,6 +166,8 @@ def test_both_names_of_the_certificate_may_name_the_same_file() -> None:
         ({"CASK_PORT": "99999"}, "CASK_PORT", "65535"),
         ({"CASK_PORT": "-1"}, "CASK_PORT", "65535"),
         ({"CASK_PORT": "tcp://10.0.0.1:8080"}, "CASK_PORT='tcp:", "enableServiceLinks"),
+        ({"CASK_GOSSIP_PORT": "x"}, "CASK_GOSSIP_PORT='x'", "digits"),
+        ({"CASK_GOSSIP_PORT": "99999"}, "CASK_GOSSIP_PORT", "65535"),
         ({"CASK_BASE_URL": "localhost:8080"}, "CASK_BASE_URL", "http://"),
         ({"CASK_UUID": "1234567"}, "CASK_UUID='1234567'", "uuidgen"),
         ({"CASK_UUID": "1234/5678"}, "CASK_UUID", "slash"),
@@ -176,7 +210,7 @@ def test_names_without_the_prefix_are_not_read() -> None:
     assert "node_id" not in flags
 
 
-@pytest.mark.parametrize("name", [n for n in CASK_NAMES if re.search("GOSSIP|S3|DROPBOX", n)])
+@pytest.mark.parametrize("name", [n for n in CASK_NAMES if re.search("S3|DROPBOX", n)])
 def test_a_name_that_is_not_used_is_noted_without_its_value(name: str) -> None:
     notes = notes_of(**{name: "hush"})
     assert f"{name} is not used" in notes

@@ -9,6 +9,7 @@ from tierce.core.settings import Settings
 from tierce.doors.cask import render
 from tierce.doors.cask.forms import NotJson, parse_heartbeat
 from tierce.doors.cask.keys import BadPath, InvalidKey, key_in, parse_key
+from tierce.doors.cask.neighbors import Node
 
 HEX = "bec6a3ef4770a51ba1feb4d41e7348ab43ac119a"
 KEY = f"sha1:{HEX}"
@@ -80,7 +81,16 @@ def test_a_heartbeat_that_is_no_json_is_refused_in_gos_words(body: bytes, messag
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b'"x"', b"{", b'{"secret":1}', b'{"secret":"\xff"}', b"{}{}", b'{"a":' + b"[" * 60_000],
+    [
+        b"[]",
+        b'"x"',
+        b"{",
+        b'{"secret":1}',
+        b'{"neighbors":[{"uuid":1}]}',
+        b'{"secret":"\xff"}',
+        b"{}{}",
+        b'{"a":' + b"[" * 60_000,
+    ],
 )
 def test_a_heartbeat_of_another_shape_is_refused(body: bytes) -> None:
     with pytest.raises(NotJson):
@@ -90,7 +100,7 @@ def test_a_heartbeat_of_another_shape_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "secret"),
     [
-        (b'{"secret":"knock","uuid":"x","neighbors":[{"uuid":1}]}', "knock"),
+        (b'{"secret":"knock","uuid":"x","neighbors":[{"uuid":null}],"more":1}', "knock"),
         (b"{}", ""),
         (b"null", ""),
         (b'{"secret":null}', None),
@@ -98,6 +108,16 @@ def test_a_heartbeat_of_another_shape_is_refused(body: bytes) -> None:
 )
 def test_the_secret_of_a_heartbeat(body: bytes, secret: str | None) -> None:
     assert parse_heartbeat(body).secret == secret
+
+
+def test_all_that_a_heartbeat_says() -> None:
+    body = (
+        b'{"uuid":"a","base_url":"http://a:1","writeable":true,"secret":"knock",'
+        b'"neighbors":[{"uuid":"b","base_url":"http://b:1","writeable":false}]}'
+    )
+    found = parse_heartbeat(body)
+    assert found.sender == Node("a", "http://a:1", True)
+    assert found.neighbors == [Node("b", "http://b:1", False)]
 
 
 @pytest.mark.parametrize(

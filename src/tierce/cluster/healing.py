@@ -1,0 +1,75 @@
+"""What healing has to do for one blob, from what is known of its copies.
+
+Each node looks after the blobs that it holds. Of all holders, the best placed one is responsible for
+a blob: it counts it, and pushes it to the owners that lack it, so no work is done twice. Any holder
+removes its own copy when it is surplus: ``max_replication`` better placed members hold one.
+
+A surplus copy is removed only after ``replication`` better placed members have proved theirs by
+hashing them, and never on the word of one that is about to remove its own: a node condemns its copy
+before it asks for proofs, and gives none for a copy that it has condemned. Of any nodes that remove
+copies at the same time, the one that condemned last has the word of ``replication`` nodes that did
+not, so that many copies stay, whatever each of them believes of the cluster.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from tierce.cluster.member import Member
+from tierce.cluster.placement import Placement
+from tierce.core.digest import Digest
+
+# Copies may lie a little beyond the owners: where a node was added, or was down for a while.
+_NEARBY = 2
+
+
+class Plan(NamedTuple):
+    """What to do for a blob. ``copies`` is how many members hold one, those being drained left out.
+
+    ``rank`` is this node's place among the holders: 0 is responsible. ``push_to`` are the owners
+    that lack a copy and can take one; ``witnesses`` those whose proof allows this node to remove
+    its own copy (empty: it stays).
+    """
+
+    copies: int
+    rank: int
+    push_to: tuple[Member, ...]
+    witnesses: tuple[Member, ...]
+
+
+def whom_to_ask(digest: Digest, placement: Placement) -> list[Member]:
+    """The members that a survey asks about a blob: those that may well hold it, this node left out."""
+    near = placement.order(digest, placement.max_replication + _NEARBY)
+    # The owners lie further on where the first in order take nothing new.
+    near += [each for each in placement.owners(digest) if each not in near]
+    return [each for each in near if each.is_up and each.node_id != placement.view.me]
+
+
+def plan(
+    digest: Digest, placement: Placement, holders: Collection[str], silent: Collection[str] = ()
+) -> Plan:
+    """Decide. ``holders`` are the ids of the members that said they have it, this node's among them.
+
+    ``silent`` are those that were asked and gave no answer: they count as lacking it, but are not
+    pushed to, as they may well have it.
+    """
+    me = placement.me
+    in_order = [each for each in placement.order(digest) if each.node_id in holders]
+    staying = [each for each in in_order if not each.draining]
+    owners = placement.owners(digest, holders)
+    push_to = tuple(
+        each
+        for each in owners
+        if each.is_up
+        and each.writable
+        and each.node_id not in holders
+        and each.node_id not in silent
+    )
+    # The other ones come first where this node is to be emptied.
+    better = staying[: staying.index(me)] if me in staying else staying if me.draining else []
+    surplus = len(better) >= (placement.replication if me.draining else placement.max_replication)
+    return Plan(
+        copies=len(staying),
+        rank=in_order.index(me) if me in in_order else len(in_order),
+        push_to=push_to,
+        witnesses=tuple(better) if surplus and not push_to else (),
+    )

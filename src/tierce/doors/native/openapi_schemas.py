@@ -1,0 +1,362 @@
+"""What the JSON bodies of the native door look like: the schemas of its OpenAPI document, and examples.
+
+The shapes themselves are made in render.py, and those of the agent's account and of the cluster in
+the agent; tests hold the answers of real nodes against what is said here.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tierce.core.digest import ALGORITHMS, DEFAULT_ALGORITHM, Digest
+from tierce.doors.native.errors import NAMES, OUR_MISTAKE
+from tierce.doors.native.render import PROBLEM_BASE
+
+Json = dict[str, Any]
+
+EXAMPLE = Digest.of(b"hello\n", DEFAULT_ALGORITHM)
+EXAMPLE_BYTES = len(b"hello\n")
+EXAMPLE_NODE = "01JZ8PGS0M5Q4V5YB2Q1X8ZK3C"
+
+DIGEST_PATTERN = "|".join(
+    f"{algorithm.name}:[0-9a-f]{{{2 * algorithm.size_bytes}}}" for algorithm in ALGORITHMS.values()
+)
+
+
+def ref(section: str, name: str) -> Json:
+    """A reference to a component."""
+    return {"$ref": f"#/components/{section}/{name}"}
+
+
+def _object(description: str, properties: Json, required: Iterable[str] | None = None) -> Json:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": list(properties if required is None else required),
+    }
+
+
+def _count(description: str) -> Json:
+    return {"type": "integer", "minimum": 0, "description": description}
+
+
+def _text(description: str, **more: object) -> Json:
+    return {"type": "string", "description": description, **more}
+
+
+def _seconds(description: str) -> Json:
+    return {"type": "number", "minimum": 0, "description": description}
+
+
+def _or_null(schema: Json, description: str) -> Json:
+    return {"anyOf": [schema, {"type": "null"}], "description": description}
+
+
+_LAST_PASS: Json = {
+    "type": ["string", "null"],
+    "format": "date-time",
+    "description": "End of the last full pass, in UTC; null before the first.",
+}
+_ESTIMATED = _or_null(
+    {"type": "number", "minimum": 0}, "Time that takes, in seconds; null while it is not known."
+)
+_TARGETS = {
+    "below_target": _count("Blobs with fewer copies than there should be."),
+    "at_target": _count("Blobs with as many copies as there should be."),
+    "over_target": _count("Blobs with surplus copies."),
+}
+_NO_HEALING = "How healing goes; null or left out where there is nothing to say of it yet."
+
+_SCRUB = _object(
+    "How the verification of stored blobs goes, since the agent started.",
+    {
+        "checked_blobs": _count("Blobs verified."),
+        "bad_blobs": _count("Blobs that were found bad, and set aside."),
+        "passes": _count("Times that all blobs were gone through."),
+        "last_pass": _LAST_PASS,
+    },
+)
+
+_HEALING = _object(
+    "How healing goes, for the blobs that this node is responsible for. Counts of what was done are "
+    "since the agent started.",
+    {
+        "phase": _text("What healing does now, in a word."),
+        "responsible_blobs": _count("Blobs that this node looks after."),
+        **_TARGETS,
+        "bytes_to_move": _count("Bytes that this node has to copy."),
+        "estimated_seconds": _ESTIMATED,
+        "last_pass": _LAST_PASS,
+        "last_pass_seconds": _or_null(
+            {"type": "number", "minimum": 0}, "How long it took; null before the first."
+        ),
+        "pushed_blobs": _count("Blobs copied to other nodes."),
+        "pushed_bytes": _count("Their bytes."),
+        "proved_blobs": _count("Copies of other nodes that were read back and found right."),
+        "trimmed_blobs": _count("Surplus copies removed here."),
+        "failed_pushes": _count("Copies that did not succeed, and are tried again."),
+    },
+)
+
+_DISK = _object(
+    "The disk that holds the data, in bytes.",
+    {
+        "total_bytes": _count("Size of the disk."),
+        "free_bytes": _count("Room on it."),
+        "reserve_bytes": _count("Room that the node keeps free."),
+    },
+)
+
+_MEMBER: Json = {
+    "node_id": _text("Id of the node."),
+    "state": _text(
+        "`suspect` is a node that has not answered lately, and is not given up yet.",
+        enum=["alive", "suspect", "down"],
+    ),
+    "dialect": _text("What it speaks: Tierce's way or Cask's own.", enum=["tierce", "cask"]),
+    "private": _text("Where other nodes reach it, as HOST:PORT; empty for a Cask node."),
+    "native": _text("Base URL of its native door, or empty."),
+    "cask": _text("Base URL of its Cask door, or empty."),
+    "zone": _text("Its zone, or empty."),
+    "weight": {"type": "number", "description": "Its share, beside a node of weight 1."},
+    "writable": {"type": "boolean", "description": "Whether it takes new blobs."},
+    "draining": {"type": "boolean", "description": "Whether it is being emptied."},
+    "version": _text("Version of its program."),
+}
+
+_ACCOUNT = _or_null(
+    _object(
+        "Its own account.",
+        {
+            "blobs": _count("Number of blobs on it."),
+            "blob_bytes": _count("Their size together, in bytes."),
+            "disk": ref("schemas", "Disk"),
+            "scrub": ref("schemas", "Scrub"),
+            "healing": _or_null(ref("schemas", "Healing"), _NO_HEALING),
+        },
+        required=["blobs", "blob_bytes", "disk"],
+    ),
+    "Its own account; null if it did not give one.",
+)
+# What an overview adds to each member.
+_MORE_OF_A_MEMBER: Json = {
+    "drained": {"type": "boolean", "description": "Whether it is empty, and may be stopped."},
+    "down_seconds": _or_null(
+        {"type": "number", "minimum": 0}, "How long it has been down; null while it is not."
+    ),
+    "status": _ACCOUNT,
+}
+
+SCHEMAS: Json = {
+    "Digest": _text(
+        "Algorithm, colon, and the digest in lower-case hex.",
+        pattern=f"^({DIGEST_PATTERN})$",
+        examples=[str(EXAMPLE), str(Digest.of(b"hello\n", "sha256"))],
+    ),
+    "Stored": _object(
+        "A blob that is safely on disk.",
+        {"digest": ref("schemas", "Digest"), "size": _count("Size in bytes.")},
+    ),
+    "Listing": _object(
+        "A page of blobs, in the order of their digests.",
+        {
+            "blobs": {"type": "array", "items": ref("schemas", "Stored")},
+            "next": {
+                "description": "Send this as `after` for the next page; null on the last one.",
+                "anyOf": [ref("schemas", "Digest"), {"type": "null"}],
+            },
+        },
+    ),
+    "Status": _object(
+        "The state of the node.",
+        {
+            "node_id": _text("Id of the node."),
+            "version": _text("Version of Tierce."),
+            "uptime_seconds": {
+                "type": "number", "minimum": 0, "description": "Time since the start, in seconds.",
+            },
+            "listen": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Where the node answers, as `DOOR=HOST:PORT`.",
+            },
+            "workers": {"type": "integer", "minimum": 1, "description": "Worker processes."},
+            "writable": {"type": "boolean", "description": "Whether new blobs are taken now."},
+            "read_only_reason": {
+                "type": ["string", "null"], "description": "Why they are not, or null.",
+            },
+            "blobs": _count("Number of blobs on this node."),
+            "blob_bytes": _count("Their size together, in bytes."),
+            "disk": ref("schemas", "Disk"),
+            "agent": {
+                "description": "What the background process says; null while it is down.",
+                "anyOf": [
+                    _object(
+                        "Its account.",
+                        {
+                            "scrub": ref("schemas", "Scrub"),
+                            "healing": _or_null(ref("schemas", "Healing"), _NO_HEALING),
+                            "members": {
+                                "type": "array",
+                                "items": ref("schemas", "Member"),
+                                "description": "The nodes that this one knows, itself among them.",
+                            },
+                        },
+                        required=["scrub"],
+                    ),
+                    {"type": "null"},
+                ],
+            },
+        },
+    ),
+    "Scrub": _SCRUB,
+    "Healing": _HEALING,
+    "Disk": _DISK,
+    "Member": _object("A node of the cluster, as it announces itself.", _MEMBER),
+    "Overview": _object(
+        "The cluster, as the node that was asked knows it.",
+        {
+            "node_id": _text("Id of the node that was asked."),
+            "replication": _count("Number of nodes that keep each blob."),
+            "max_replication": _count("Copies above which surplus ones are removed."),
+            "blobs": _count("Blobs of the cluster, each counted once."),
+            **_TARGETS,
+            "bytes_to_move": _count("Bytes that healing has to copy."),
+            "estimated_seconds": _ESTIMATED,
+            "settled": {
+                "type": "boolean",
+                "description": "Whether healing has nothing to do: all nodes answered, and have looked "
+                "at all their blobs, of which each has its copies and no more.",
+            },
+            "warnings": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What an operator should look at, in sentences for people.",
+            },
+            "nodes": {
+                "type": "array",
+                "items": _object(
+                    "A node with its own account.", {**_MEMBER, **_MORE_OF_A_MEMBER}
+                ),
+                "description": "The nodes, in the order of their ids.",
+            },
+        },
+    ),
+    "Draining": _object(
+        "Whether a node is being emptied.",
+        {"node_id": _text("Id of the node."), "draining": {"type": "boolean"}},
+    ),
+    "Live": _object("The process answers.", {"live": {"const": True}}),
+    "Ready": _object(
+        "The node serves blobs.",
+        {
+            "ready": {"const": True},
+            "writable": {"type": "boolean", "description": "Whether new blobs are taken now."},
+        },
+    ),
+    "Welcome": _object(
+        "What this is.",
+        {
+            "name": {"const": "tierce"},
+            "version": _text("Version of Tierce."),
+            "openapi": _text("Where this document is.", format="uri-reference"),
+        },
+    ),
+    "Problem": _object(
+        "Problem details (RFC 9457). Programs go by `type`, which never changes; "
+        "`detail` and `hint` are for people.",
+        {
+            "type": _text(
+                "Stable name of the kind of problem.",
+                enum=[PROBLEM_BASE + name for name in (*NAMES.values(), OUR_MISTAKE)],
+            ),
+            "title": _text("The same in words."),
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": _text("What happened."),
+            "hint": _text("What to do about it; may be empty."),
+        },
+    ),
+}  # fmt: skip
+
+_SCRUB_EXAMPLE = {
+    "checked_blobs": 1,
+    "bad_blobs": 0,
+    "passes": 12,
+    "last_pass": "2026-01-01T00:00:00Z",
+}
+_HEALING_EXAMPLE = {
+    "phase": "resting",
+    "responsible_blobs": 1,
+    "below_target": 0,
+    "at_target": 1,
+    "over_target": 0,
+    "bytes_to_move": 0,
+    "estimated_seconds": 0.0,
+    "last_pass": "2026-01-01T00:00:00Z",
+    "last_pass_seconds": 1.5,
+    "pushed_blobs": 0,
+    "pushed_bytes": 0,
+    "proved_blobs": 0,
+    "trimmed_blobs": 0,
+    "failed_pushes": 0,
+}
+_DISK_EXAMPLE = {"total_bytes": 1 << 40, "free_bytes": 1 << 39, "reserve_bytes": 1 << 30}
+_MEMBER_EXAMPLE = {
+    "node_id": EXAMPLE_NODE,
+    "state": "alive",
+    "dialect": "tierce",
+    "private": "127.0.0.1:7071",
+    "native": "http://127.0.0.1:7070",
+    "cask": "",
+    "zone": "",
+    "weight": 1.0,
+    "writable": True,
+    "draining": False,
+    "version": "0.1.0",
+}
+
+OVERVIEW_EXAMPLE: Json = {
+    "node_id": EXAMPLE_NODE,
+    "replication": 1,
+    "max_replication": 1,
+    "blobs": 1,
+    "below_target": 0,
+    "at_target": 1,
+    "over_target": 0,
+    "bytes_to_move": 0,
+    "estimated_seconds": 0.0,
+    "settled": True,
+    "warnings": [],
+    "nodes": [
+        {
+            **_MEMBER_EXAMPLE,
+            "drained": False,
+            "down_seconds": None,
+            "status": {
+                "blobs": 1,
+                "blob_bytes": EXAMPLE_BYTES,
+                "disk": _DISK_EXAMPLE,
+                "scrub": _SCRUB_EXAMPLE,
+                "healing": _HEALING_EXAMPLE,
+            },
+        }
+    ],
+}
+
+STATUS_EXAMPLE: Json = {
+    "node_id": EXAMPLE_NODE,
+    "version": "0.1.0",
+    "uptime_seconds": 86400.5,
+    "listen": ["native=127.0.0.1:7070"],
+    "workers": 4,
+    "writable": True,
+    "read_only_reason": None,
+    "blobs": 1,
+    "blob_bytes": EXAMPLE_BYTES,
+    "disk": _DISK_EXAMPLE,
+    "agent": {
+        "scrub": _SCRUB_EXAMPLE,
+        "healing": _HEALING_EXAMPLE,
+        "members": [_MEMBER_EXAMPLE],
+    },
+}

@@ -1,0 +1,1 @@
+"""The private door: what nodes ask of each other, signed by the cluster's secret."""

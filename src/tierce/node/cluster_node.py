@@ -1,0 +1,291 @@
+"""A node's part in the cluster, put together from its parts: gossip, answers to peers, healing, scrub.
+
+The agent of a real node is this over HTTP and a disk; a node of the simulation is the same over a
+simulated network and disk. It also gives the account of the cluster that operators see, and takes
+their orders.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tierce.blobs.space import SpaceGuard
+from tierce.blobs.spool import Spooler
+from tierce.blobs.store import BlobStore
+from tierce.cluster.member import Dialect, Member, State, View
+from tierce.cluster.membership import Membership
+from tierce.core.digest import Digest
+from tierce.core.errors import BadRequest, Conflict, NotFound, TierceError, Unavailable
+from tierce.core.limits import (
+    DOWN_GRACE_SECONDS,
+    HEAL_BYTES_PER_SECOND,
+    SCRUB_BYTES_PER_SECOND,
+    SCRUB_INTERVAL_SECONDS,
+    WRITABLE_CHECK_SECONDS,
+)
+from tierce.node import overview
+from tierce.node.data_path import DataPath, PlacementCell
+from tierce.node.dialects import DialectPeers
+from tierce.node.gossip import Gossip
+from tierce.node.healer import Healer
+from tierce.node.peer_service import BlobService
+from tierce.node.peers import Peers, Transport
+from tierce.node.scrub import Scrub
+from tierce.node.tierce_peers import TiercePeers
+
+log = logging.getLogger(__name__)
+
+Orders = Mapping[str, Callable[[dict[str, Any]], Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pacing:
+    """How fast background work goes, and how long a node may be down before its data moves."""
+
+    grace_seconds: float = DOWN_GRACE_SECONDS
+    heal_bytes_per_second: int = HEAL_BYTES_PER_SECOND
+    scrub_interval_seconds: float = SCRUB_INTERVAL_SECONDS
+    scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
+
+
+class ClusterNode:
+    """One node. ``me`` is what it announces at first. To be made, and used, inside one event loop.
+
+    ``service`` answers peers, ``path`` is the way of blobs, ``placement`` the placement in force.
+    ``on_view`` gets each new view; ``on_conflict`` what keeps this node from being a member.
+    """
+
+    def __init__(
+        self,
+        me: Member,
+        store: BlobStore,
+        spooler: Spooler,
+        space: SpaceGuard,
+        transport: Transport,
+        *,
+        pacing: Pacing,
+        random: random.Random,
+        on_view: Callable[[View], None],
+        on_conflict: Callable[[TierceError], None],
+        join: Sequence[str] = (),
+        known: Sequence[Member] = (),
+        other_peers: Mapping[Dialect, Peers] | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._space = space
+        self._on_view = on_view
+        self._others: list[Member] = []
+        self._down_since: dict[str, float] = {}
+        # Its own address among those to join is no reason to wait for anyone.
+        self._is_seeking = any(each != me.private for each in join)
+        self.placement = PlacementCell(View.of(me.node_id, [me], is_seeking=self._is_seeking))
+        self._tierce = TiercePeers(transport)
+        peers = DialectPeers({"tierce": self._tierce, **(other_peers or {})})
+        self.path = DataPath(store, spooler, space, peers, self.placement, self._missing)
+        self.healer = Healer(
+            store,
+            peers,
+            self.placement,
+            self.path.fetcher,
+            spooler,
+            bytes_per_second=pacing.heal_bytes_per_second,
+            on_whole=self._tell_whole,
+            wall_clock=wall_clock,
+        )
+        self.scrub = Scrub(
+            store,
+            interval_seconds=pacing.scrub_interval_seconds,
+            bytes_per_second=pacing.scrub_bytes_per_second,
+            on_bad=self.healer.hint,
+            wall_clock=wall_clock,
+        )
+        self.gossip = Gossip(
+            Membership(me, asyncio.get_running_loop().time()),
+            transport,
+            join=join,
+            known=known,
+            random=random,
+            grace_seconds=pacing.grace_seconds,
+            on_change=self._changed,
+            on_conflict=on_conflict,
+        )
+        # Whom an earlier run knew counts from the first moment, for workers too: blobs are there.
+        if len(self.gossip.view.members) > 1:
+            self.placement.update(self.gossip.view)
+        self.service = BlobService(
+            store,
+            spooler,
+            self.healer.condemned,
+            is_draining=lambda: self.placement().me.draining,
+            gossip=self.gossip.handle,
+            control=self._asked_by_peer,
+        )
+
+    async def run(self) -> None:
+        """Take part until cancelled."""
+        self._on_view(self.placement().view)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.gossip.run())
+            tasks.create_task(self.healer.run())
+            tasks.create_task(self.scrub.run())
+            tasks.create_task(self._watch_space())
+
+    async def leave(self) -> None:
+        """Say farewell: for good if this node was emptied, otherwise only that it is down."""
+        await self.gossip.leave(State.LEFT if self.healer.is_drained else State.DOWN)
+
+    async def close(self) -> None:
+        """Give up requests under way."""
+        await self.path.close()
+        await self._tierce.close()
+
+    def set_others(self, others: Sequence[Member]) -> None:
+        """Take the members of other dialects, as they are now."""
+        self._others = list(others)
+        self._changed(self.gossip.view)
+
+    def status(self) -> dict[str, Any]:
+        """What the agent says of itself and of the members."""
+        return {
+            "scrub": self.scrub.status(),
+            "healing": self.healer.status(),
+            "members": [overview.member_content(each) for each in self.placement().view.members],
+        }
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Carry out an order of this node's own doors. Raises BadRequest for an unknown one."""
+        if name == "status":
+            return self.status()
+        if name == "heal":
+            self.healer.hint(Digest.parse(str(arguments["digest"])))
+            return {}
+        if name == "cluster":
+            return await self._overview()
+        if name == "drain":
+            return await self._drain(str(arguments["node_id"]), bool(arguments["cancel"]))
+        if name == "forget":
+            self.gossip.forget(str(arguments["node_id"]))
+            return {}
+        raise BadRequest(f"{name!a} is no order")
+
+    def _tell_whole(self, is_whole: bool) -> None:
+        if is_whole != self.placement().me.is_whole:
+            self.gossip.announce(is_whole=is_whole)
+
+    def _missing(self, digest: Digest) -> None:
+        self.healer.hint(digest)
+
+    def _changed(self, view: View) -> None:
+        """The membership changed: place anew, and let everyone know."""
+        known = {each.node_id for each in view.members}
+        others = [each for each in self._others if each.node_id not in known]
+        members = [*view.members, *others]
+        is_seeking = self._is_seeking and len(members) == 1
+        view = View.of(view.me, members, view.gone, is_seeking=is_seeking)
+        now = asyncio.get_running_loop().time()
+        self._down_since = {
+            each.node_id: self._down_since.get(each.node_id, now)
+            for each in view.members
+            if not each.is_up
+        }
+        if view == self.placement().view:
+            return
+        moved = self.placement.update(view)
+        self._on_view(view)
+        if moved:
+            self.healer.changed()
+
+    async def _watch_space(self) -> None:
+        """Tell the others when this node no longer takes new blobs, or does again."""
+        while True:
+            try:
+                writable = self._space.why_not() is None
+            except OSError as error:
+                log.error("the disk does not tell how full it is: %s", error.strerror)
+                writable = False
+            if writable != self.placement().me.writable:
+                self.gossip.announce(writable=writable)
+            await asyncio.sleep(WRITABLE_CHECK_SECONDS)
+
+    async def _asked_by_peer(self, name: str, arguments: bytes) -> bytes:
+        """Answer another node's agent."""
+        try:
+            given = json.loads(arguments)
+        except ValueError as error:
+            raise BadRequest(f"the arguments are no JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise BadRequest("the arguments are no JSON object")
+        if name == "status":
+            answer = await self._account()
+        elif name == "drain":
+            # Signatures name no receiver: what was meant for another node must not drain this one.
+            if given.get("node_id") != self.placement().view.me:
+                raise Conflict("the order is for another node", hint="Give it again.")
+            answer = await self._drain(self.placement().view.me, bool(given.get("cancel")))
+        else:
+            raise BadRequest(f"{name!a} is no order")
+        return json.dumps(answer).encode()
+
+    async def _account(self) -> dict[str, Any]:
+        """What this node says of itself for an overview."""
+        counts = await self._store.counts()
+        space = self._space.look()
+        return {
+            "blobs": counts.blobs,
+            "blob_bytes": counts.bytes,
+            "disk": {
+                "total_bytes": space.total,
+                "free_bytes": space.free,
+                "reserve_bytes": space.reserve,
+            },
+            "drained": self.healer.is_drained,
+            "scrub": self.scrub.status(),
+            "healing": self.healer.status(),
+        }
+
+    async def _overview(self) -> dict[str, Any]:
+        placement = self.placement()
+
+        async def account(member: Member) -> dict[str, Any] | None:
+            if member.node_id == placement.view.me:
+                return await self._account()
+            if not member.is_up or member.dialect != "tierce":
+                return None
+            try:
+                answer = json.loads(await self._tierce.control(member, "status", b"{}"))
+            except (TierceError, ValueError) as error:
+                log.info("%s gave no account of itself: %s", member.node_id, error)
+                return None
+            return answer if isinstance(answer, dict) else None
+
+        members = placement.view.members
+        accounts = await asyncio.gather(*(account(each) for each in members))
+        now = asyncio.get_running_loop().time()
+        down_seconds = {each: now - since for each, since in self._down_since.items()}
+        return overview.content(placement, down_seconds, accounts)
+
+    async def _drain(self, node_id: str, cancel: bool) -> dict[str, Any]:
+        placement = self.placement()
+        member = placement.view.find(node_id)
+        if member is None:
+            raise NotFound(f"{node_id} is not a member", hint="See `tierce cluster status`.")
+        if member.dialect != "tierce":
+            raise Conflict(f"{node_id} is a Cask node, and can't be drained from here")
+        if not cancel:
+            placement.check_drainable(member)
+        if member.node_id == placement.view.me:
+            self.gossip.announce(draining=not cancel)
+            log.info("this node is %s", "in use again" if cancel else "being drained")
+            return {}
+        if not member.is_up:
+            raise Unavailable(f"{node_id} is down", hint="Forget it, if it will not come back.")
+        await self._tierce.control(
+            member, "drain", json.dumps({"node_id": node_id, "cancel": cancel}).encode()
+        )
+        return {}

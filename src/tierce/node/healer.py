@@ -1,0 +1,333 @@
+"""Healing: the right number of copies, on the right nodes, and numbers that say how far that is.
+
+A survey lists all local blobs, asks peers in batches which of them they hold, and plans for each blob
+(cluster/healing.py). What is to be done is done in order of danger, fewest copies first, in portions
+of HEAL_QUEUE_BLOBS so that memory stays bounded. A survey starts at once when the cluster changes,
+and otherwise after a rest that grows with the time it takes. Blobs that someone found missing or bad
+are seen to at once.
+
+A copy given to a peer counts as healed only when the peer has read it back.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tierce.blobs.spool import Spooler
+from tierce.blobs.store import BlobInfo, BlobStore
+from tierce.cluster.healing import Plan, plan, whom_to_ask
+from tierce.cluster.member import Member
+from tierce.cluster.placement import Placement
+from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt, NotFound, TierceError
+from tierce.core.limits import (
+    HEAL_QUEUE_BLOBS,
+    SURVEY_BLOBS_PER_SECOND,
+    SURVEY_PAGE_BLOBS,
+    SURVEY_REST_FACTOR,
+    SURVEY_REST_MAX_SECONDS,
+    SURVEY_REST_SECONDS,
+    SURVEY_UNSETTLED_FACTOR,
+    SURVEY_UNSETTLED_MAX_SECONDS,
+    SURVEY_UNSETTLED_SECONDS,
+)
+from tierce.node.fetcher import Fetcher
+from tierce.node.pacing import Pace
+from tierce.node.peers import Peers
+from tierce.node.pushing import Pusher, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Numbers:
+    """What a survey found, for the blobs that this node is responsible for. Sizes in bytes."""
+
+    responsible_blobs: int = 0
+    below_target: int = 0
+    at_target: int = 0
+    over_target: int = 0
+    bytes_to_move: int = 0
+
+    def count(self, copies: int, placement: Placement, blobs: int = 1) -> None:
+        """Count ``blobs`` with so many copies each."""
+        if copies < placement.replication:
+            self.below_target = max(0, self.below_target + blobs)
+        elif copies > placement.max_replication:
+            self.over_target = max(0, self.over_target + blobs)
+        else:
+            self.at_target = max(0, self.at_target + blobs)
+
+
+class Healer:
+    """Looks after the blobs of one node. ``condemned`` are the copies that it is about to remove."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        peers: Peers,
+        placement: Callable[[], Placement],
+        fetcher: Fetcher,
+        spooler: Spooler,
+        *,
+        bytes_per_second: int,
+        on_whole: Callable[[bool], None] = lambda _: None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._peers = peers
+        self._placement = placement
+        self._fetcher = fetcher
+        self._spooler = spooler
+        self._on_whole = on_whole
+        self._wall_clock = wall_clock
+        self._silent = False
+        self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second))
+        self._changed = asyncio.Event()
+        self._hinted: dict[Digest, None] = {}
+        self._seen_below: dict[Digest, int] = {}
+        self._numbers = Numbers()
+        self._phase = "starting"
+        self._last_pass = ""
+        self._last_pass_seconds = 0.0
+        self._is_emptied = False
+
+    @property
+    def condemned(self) -> dict[Digest, None]:
+        return self._pusher.condemned
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether this node is being emptied, and the last survey since then found nothing left."""
+        return self._placement().me.draining and self._is_emptied
+
+    def changed(self) -> None:
+        """The cluster has changed: survey at once."""
+        self._changed.set()
+
+    def hint(self, digest: Digest) -> None:
+        """Someone found a blob missing or bad here: see to it at once."""
+        if len(self._hinted) < HEAL_QUEUE_BLOBS:
+            self._hinted[digest] = None
+            self._changed.set()
+
+    def status(self) -> dict[str, Any]:
+        """The numbers of the last survey, kept up to date as healing goes on."""
+        return {
+            "phase": self._phase,
+            **asdict(self._numbers),
+            "estimated_seconds": self._pusher.estimated_seconds(self._numbers.bytes_to_move),
+            "last_pass": self._last_pass or None,
+            "last_pass_seconds": round(self._last_pass_seconds, 3),
+            **asdict(self._pusher.done),
+        }
+
+    async def run(self) -> None:
+        """Heal until cancelled."""
+        due = 0.0
+        surveyed: object = None
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            # Taken before the survey: what changes in its midst calls for another one.
+            substance = self._placement().substance
+            urgent = substance != surveyed
+            try:
+                await self._see_to_hints()
+                if urgent or loop.time() >= due:
+                    started = loop.time()
+                    await self.survey(urgent=urgent)
+                    surveyed = substance
+                    due = loop.time() + self._rest_seconds(loop.time() - started)
+                    if self._hinted:  # for their sake the healing was broken off
+                        due = loop.time()
+            except TierceError as error:
+                log.error("healing was interrupted: %s", error)
+                surveyed, due = substance, loop.time() + SURVEY_REST_SECONDS
+            self._phase = "resting"
+            try:
+                async with asyncio.timeout(max(0.0, due - loop.time())):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def _rest_seconds(self, seconds: float) -> float:
+        """How long to rest after a survey that took so long: less while something is to be mended."""
+        numbers = self._numbers
+        unsettled = numbers.below_target or numbers.over_target or numbers.bytes_to_move
+        if unsettled or self._seen_below:
+            rest = max(SURVEY_UNSETTLED_SECONDS, SURVEY_UNSETTLED_FACTOR * seconds)
+            return min(rest, SURVEY_UNSETTLED_MAX_SECONDS)
+        return min(max(SURVEY_REST_SECONDS, SURVEY_REST_FACTOR * seconds), SURVEY_REST_MAX_SECONDS)
+
+    async def survey(self, *, urgent: bool = True) -> None:
+        """One pass over all local blobs: count them, and mend what can be mended."""
+        started = asyncio.get_running_loop().time()
+        if self._placement().is_alone:
+            await self._survey_alone()
+            return
+        pace = Pace(0 if urgent else SURVEY_BLOBS_PER_SECOND)
+        draining = self._placement().me.draining
+        self._phase = "surveying"
+        self._silent = False
+        found = Numbers()
+        seen_below: dict[Digest, int] = {}
+        tasks: list[Task] = []
+        local = 0
+        after: Digest | None = None
+        while page := await self._store.list_after(after, SURVEY_PAGE_BLOBS):
+            local += len(page)
+            tasks += await self._examine(page, found, seen_below)
+            if len(tasks) >= HEAL_QUEUE_BLOBS:
+                self._numbers = found
+                await self._heal(tasks)
+                tasks = []
+            await pace.spend(len(page))
+            after = page[-1].digest
+        self._numbers = found
+        self._seen_below = seen_below
+        await self._heal(tasks)
+        self._is_emptied = draining and not local
+        self._tell_whether_whole()
+        self._ended(started)
+
+    async def _survey_alone(self) -> None:
+        """There is nobody to ask, and every blob is where it belongs."""
+        counts = await self._store.counts()
+        self._numbers = Numbers(responsible_blobs=counts.blobs, at_target=counts.blobs)
+        self._is_emptied = False
+        self._tell_whether_whole()
+        self._ended(asyncio.get_running_loop().time())
+
+    def _tell_whether_whole(self) -> None:
+        """Once everyone could be asked: whether all blobs here have their copies."""
+        view = self._placement().view
+        away = [each for each in view.members if not each.is_up and each.node_id not in view.gone]
+        if not away and not self._silent:
+            self._on_whole(not self._numbers.below_target)
+
+    def _ended(self, started: float) -> None:
+        self._last_pass = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall_clock()))
+        self._last_pass_seconds = asyncio.get_running_loop().time() - started
+
+    async def _examine(
+        self, page: Sequence[BlobInfo], found: Numbers, seen_below: dict[Digest, int]
+    ) -> list[Task]:
+        """Ask who else has these blobs, count them into ``found``, and say what is to be done."""
+        placement = self._placement()
+        holders, silent = await self._ask(page, placement)
+        tasks = []
+        for info in page:
+            decided = plan(info.digest, placement, holders[info.digest], silent)
+            if decided.rank == 0:
+                _count(found, info, decided, placement)
+            if decided.push_to and decided.rank:
+                # It is another one's to push; but if that one does not get around to it, this does.
+                seen = seen_below[info.digest] = self._seen_below.get(info.digest, 0) + 1
+                if seen <= decided.rank:
+                    continue
+            if decided.push_to or decided.witnesses:
+                tasks.append(Task(info, decided))
+        return tasks
+
+    async def _ask(
+        self, page: Sequence[BlobInfo], placement: Placement
+    ) -> tuple[dict[Digest, list[str]], list[str]]:
+        """The ids of each blob's holders, this node's among them, and of those that were silent."""
+        silent: list[str] = []
+        holders = {info.digest: [placement.view.me] for info in page}
+        questions: dict[str, list[Digest]] = {}
+        for info in page:
+            for member in whom_to_ask(info.digest, placement):
+                questions.setdefault(member.node_id, []).append(info.digest)
+
+        async def ask(member: Member, digests: list[Digest]) -> None:
+            try:
+                sizes = await self._peers.find(member, digests)
+            except TierceError as error:
+                log.info("%s could not be asked what it holds: %s", member.node_id, error)
+                silent.append(member.node_id)
+                self._silent = True
+                return
+            for digest, size in zip(digests, sizes, strict=True):
+                if size is not None:
+                    holders[digest].append(member.node_id)
+
+        members = placement.view.by_id
+        await asyncio.gather(*(ask(members[each], digests) for each, digests in questions.items()))
+        return holders, silent
+
+    async def _heal(self, tasks: Iterable[Task], *, counted: bool = True) -> None:
+        """Push first, fewest copies first; then remove what is surplus."""
+        self._phase = "healing"
+        tasks = sorted(tasks, key=lambda task: (task.plan.copies, task.info))
+        await self._pusher.push_all(
+            [task for task in tasks if task.plan.push_to],
+            self._pushed if counted else lambda task, proved: None,
+            lambda: bool(self._hinted),
+        )
+        await self._pusher.trim_all([task for task in tasks if task.plan.witnesses])
+
+    def _pushed(self, task: Task, proved: int) -> None:
+        """So many of a task's pushes have been read back."""
+        if task.plan.rank:
+            return
+        numbers = self._numbers
+        numbers.bytes_to_move = max(0, numbers.bytes_to_move - proved * task.info.size)
+        placement = self._placement()
+        numbers.count(task.plan.copies, placement, -1)
+        numbers.count(task.plan.copies + proved, placement, +1)
+
+    async def _see_to_hints(self) -> None:
+        """Get what should be here and is not; look after what is."""
+        hinted, self._hinted = list(self._hinted), {}
+        here: list[BlobInfo] = []
+        for digest in hinted:
+            size: int | None
+            try:
+                size = await self._store.verify(digest, repair=True)
+            except (NotFound, Corrupt):
+                size = await self._pull(digest)
+            if size is not None:
+                here.append(BlobInfo(digest, size))
+        if here:
+            # Not counted: the last survey's numbers know nothing of what was found since.
+            await self._heal(await self._examine(here, Numbers(), {}), counted=False)
+
+    async def _pull(self, digest: Digest) -> int | None:
+        """Fetch a blob that this node should have; its size in bytes, or None if that failed."""
+        placement = self._placement()
+        if placement.me.draining or placement.me not in placement.owners(digest):
+            return None
+        try:
+            blob = await self._fetcher.open(digest)
+        except TierceError as error:
+            log.warning("%s is missing here and could not be fetched: %s", digest, error)
+            return None
+        spool = self._spooler.new(digest.algorithm, expected=(digest,))
+        try:
+            pieces = blob.stream()
+            try:
+                async for piece in pieces:
+                    await spool.write(piece)
+            finally:
+                await pieces.aclose()
+            await spool.finish()
+            await self._store.put(spool)
+        except TierceError as error:
+            log.warning("%s is missing here and could not be fetched: %s", digest, error)
+            return None
+        finally:
+            await spool.discard()
+            await blob.aclose()
+        log.info("%s was missing here, and was fetched", digest)
+        return blob.size
+
+
+def _count(found: Numbers, info: BlobInfo, decided: Plan, placement: Placement) -> None:
+    found.responsible_blobs += 1
+    found.bytes_to_move += len(decided.push_to) * info.size
+    found.count(decided.copies, placement)

@@ -1,0 +1,198 @@
+"""What this node answers to other nodes about blobs: keep, find, read, remove. Only its own copies.
+
+Nothing that comes from a peer is trusted: every blob is hashed before it is kept, as a client's is.
+A blob that was deleted a moment ago is not taken back from a peer that heals and has not heard of it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+from tierce.blobs.spool import Spooler
+from tierce.blobs.store import BlobStore
+from tierce.core.codec import decode, encode
+from tierce.core.digest import Digest
+from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, TierceError, Unavailable
+from tierce.core.limits import DELETED_MEMORY_SECONDS, PEER_BATCH_BYTES
+from tierce.node import peer_messages as messages
+from tierce.node.peers import Incoming, Small
+
+T = TypeVar("T")
+Handler = Callable[[bytes], Awaitable[bytes]]
+
+
+class Condemned(Protocol):
+    """The copies that this node is about to remove (healing)."""
+
+    def __contains__(self, digest: object) -> bool: ...
+
+
+class BlobService:
+    """The answers of a node. ``gossip`` and ``control`` answer what is not about blobs.
+
+    ``is_draining`` tells whether this node is being emptied, and so takes nothing new.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore,
+        spooler: Spooler,
+        condemned: Condemned,
+        *,
+        is_draining: Callable[[], bool],
+        gossip: Handler,
+        control: Callable[[str, bytes], Awaitable[bytes]],
+    ) -> None:
+        self._store = store
+        self._spooler = spooler
+        self._condemned = condemned
+        self._is_draining = is_draining
+        self._gossip = gossip
+        self._control = control
+        self._deleted: dict[Digest, float] = {}
+
+    async def exchange(self, path: str, body: bytes) -> bytes:
+        if path == messages.GOSSIP:
+            return await self._gossip(body)
+        if path == messages.STORE:
+            return encode(await self._store_all(_read(body, messages.StoreRequest)))
+        if path == messages.FIND:
+            return encode(await self._find(_read(body, messages.FindRequest)))
+        if path == messages.READ:
+            return encode(await self._read(_read(body, messages.ReadRequest)))
+        if path == messages.DELETE:
+            return encode(await self._delete(_read(body, messages.DeleteRequest)))
+        if path == messages.CONTROL:
+            request = _read(body, messages.ControlRequest)
+            return await self._control(request.name, request.arguments)
+        raise NotFound(f"{path[:80]!a} is no message", hint="Run the same version on both nodes.")
+
+    async def upload(
+        self, path: str, size: int, pieces: AsyncIterator[bytes], digest: Digest
+    ) -> bytes:
+        name = _digest_in(path)
+        if name != digest:
+            raise BadRequest(f"{digest} was announced, and {name} is in the path")
+        healing = path.endswith(messages.HEALING)
+        self._check_taken(name, healing=healing)
+        self._spooler.space.check(size, in_file=True)
+        spool = self._spooler.new(name.algorithm, expected=(name,))
+        try:
+            async for piece in pieces:
+                await spool.write(piece)
+            await spool.finish()
+            if healing:  # it may have been deleted while it came
+                self._check_taken(name, healing=True)
+            created = await self._store.put(spool)
+        finally:
+            await spool.discard()
+        return encode(messages.StoreAnswer([created]))
+
+    @asynccontextmanager
+    async def download(
+        self, path: str, *, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[Incoming]:
+        blob = await self._store.open(_digest_in(path))
+        try:
+            end = blob.size if stop is None else stop
+            if not 0 <= start <= end <= blob.size:
+                raise BadRequest(f"{start} to {end} is no part of {blob.size} bytes")
+            pieces = blob.stream(start, end)
+            try:
+                yield Incoming(blob.size, pieces)
+            finally:
+                await pieces.aclose()
+        finally:
+            await blob.aclose()
+
+    def deleted(self, digest: Digest) -> None:
+        """Remember that a blob was deleted on purpose."""
+        now = asyncio.get_running_loop().time()
+        # The oldest come first, so that only what is forgotten is looked at.
+        self._deleted.pop(digest, None)
+        self._deleted[digest] = now + DELETED_MEMORY_SECONDS
+        while self._deleted[oldest := next(iter(self._deleted))] <= now:
+            del self._deleted[oldest]
+
+    async def _store_all(self, request: messages.StoreRequest) -> messages.StoreAnswer:
+        messages.check_names(blob.digest for blob in request.blobs)
+        return messages.StoreAnswer(
+            await asyncio.gather(
+                *(self._store_one(blob, healing=request.healing) for blob in request.blobs)
+            )
+        )
+
+    async def _store_one(self, blob: Small, *, healing: bool) -> bool | messages.Fault:
+        try:
+            self._check_taken(blob.digest, healing=healing)
+            self._spooler.space.check(len(blob.data))
+            spool = self._spooler.new(blob.digest.algorithm, expected=(blob.digest,))
+            try:
+                await spool.write(blob.data)
+                await spool.finish()
+                return await self._store.put(spool)
+            finally:
+                await spool.discard()
+        except TierceError as error:
+            return messages.Fault.of(error)
+
+    async def _find(self, request: messages.FindRequest) -> messages.FindAnswer:
+        messages.check_names(request.digests)
+        if not request.prove:
+            return messages.FindAnswer(await self._store.sizes(request.digests))
+        return messages.FindAnswer([await self._prove(digest) for digest in request.digests])
+
+    async def _prove(self, digest: Digest) -> int | None:
+        if digest in self._condemned:
+            return None
+        try:
+            return await self._store.verify(digest, repair=True)
+        except (NotFound, Corrupt):
+            return None
+
+    async def _read(self, request: messages.ReadRequest) -> messages.ReadAnswer:
+        messages.check_names(request.digests)
+        found = []
+        size = 0
+        for digest in request.digests:
+            found.append(await self._read_one(digest, size < PEER_BATCH_BYTES))
+            size += len(found[-1]) if isinstance(found[-1], bytes) else 0
+        return messages.ReadAnswer(found)
+
+    async def _read_one(self, digest: Digest, whole: bool) -> bytes | int | messages.Fault | None:
+        try:
+            blob = await self._store.open(digest)
+        except NotFound:
+            return None
+        except TierceError as error:
+            return messages.Fault.of(error)
+        try:
+            return blob.size if blob.data is None or not whole else blob.data
+        finally:
+            await blob.aclose()
+
+    async def _delete(self, request: messages.DeleteRequest) -> messages.DeleteAnswer:
+        messages.check_names(request.digests)
+        for digest in request.digests:
+            self.deleted(digest)
+        return messages.DeleteAnswer(
+            [await self._store.delete(digest) for digest in request.digests]
+        )
+
+    def _check_taken(self, digest: Digest, *, healing: bool) -> None:
+        """Raise what keeps this node from taking a blob, whatever its disk says."""
+        if self._is_draining():
+            raise Unavailable("this node is being drained", hint="Write to another node.")
+        if not healing:
+            self._deleted.pop(digest, None)
+        elif self._deleted.get(digest, 0.0) > asyncio.get_running_loop().time():
+            raise Conflict(f"{digest} was deleted", hint="Delete it on the other nodes too.")
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    return decode(body, kind, "message")
+
+
+def _digest_in(path: str) -> Digest:
+    return Digest.parse(path.removeprefix(messages.BLOBS).partition("?")[0])

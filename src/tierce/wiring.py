@@ -1,0 +1,151 @@
+"""The parts of a node, made from its settings: its disk and its doors.
+
+A part of the composition root, as is wiring_cluster.py: ``app.py`` decides which process gets which
+parts, and runs them.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+from tierce import __version__
+from tierce.blobs.environment import Environment
+from tierce.blobs.local import Disk
+from tierce.blobs.space import SpaceGuard
+from tierce.core.errors import BadRequest
+from tierce.core.listen import Listen
+from tierce.core.settings import Settings
+from tierce.doors.cask.control import AgentControl
+from tierce.doors.cask.routes import cask_door
+from tierce.doors.native.routes import native_door
+from tierce.doors.shared.connection import Pace
+from tierce.doors.shared.door import Door
+from tierce.node import sockets
+from tierce.node.data_path import DataPath
+from tierce.node.discovery import check_installed
+from tierce.node.runtime import Stop
+from tierce.service.access import Access
+from tierce.service.blobs import Blobs
+from tierce.service.cluster import Cluster, Control
+from tierce.service.status import Identity, StatusReporter
+
+
+class Parts(NamedTuple):
+    """What doors need beside the settings: the disk, the way of blobs, and the agent's ear."""
+
+    disk: Disk
+    path: DataPath
+    control: Control
+    ask_agent: Callable[[], Awaitable[dict[str, Any] | None]]
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without any credentials. Raises BadRequest."""
+    private = sockets.resolve(settings.private)
+    if not settings.cluster_secret and not all(map(sockets.is_loopback, private)):
+        raise BadRequest(
+            f"{settings.private} can be reached from other machines, and no cluster secret is set",
+            hint="Set TIERCE_CLUSTER_SECRET to the same long random text on all nodes, or listen "
+            "on 127.0.0.1 with --private.",
+        )
+    if any(map(sockets.is_wildcard, private)) and not settings.advertise:
+        raise BadRequest(
+            f"{settings.private} is no address that other nodes could be told",
+            hint="Name one of this machine's addresses, or say with --advertise HOST:PORT where "
+            "other nodes reach this one.",
+        )
+    if settings.discover:
+        check_installed()
+    if settings.tokens or settings.anonymous_rights is not None:
+        return
+    for listen in settings.listen:
+        if all(map(sockets.is_loopback, sockets.resolve(listen))):
+            continue
+        if listen.door == "cask" and settings.cluster_secret:
+            continue
+        raise BadRequest(
+            f"{listen} can be reached from other machines, and no token is set",
+            hint="Make a token with `tierce token new`, listen on 127.0.0.1, or say with "
+            "anonymous_rights what everyone may do.",
+        )
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The server's TLS, if it has a certificate. Raises BadRequest for files that don't fit."""
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise BadRequest(
+            f"the TLS certificate or key can't be used: {error}",
+            hint="tls_certificate and tls_key must be readable PEM files that belong together.",
+        ) from error
+    return context
+
+
+def open_disk(settings: Settings, stop: Stop) -> Disk:
+    """Open the data directory's blobs; a broken index stops the process, to be started anew."""
+    loop = asyncio.get_running_loop()
+
+    def broken() -> None:
+        loop.call_soon_threadsafe(stop.now, "the index broke", 1)
+
+    return Disk(
+        settings.data,
+        pack_limit_bytes=settings.pack_limit_bytes,
+        blob_limit_bytes=settings.blob_limit_bytes,
+        space=SpaceGuard(
+            settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
+        ),
+        environment=Environment(settings.data / "lmdb", on_broken=broken),
+    )
+
+
+def pace(settings: Settings) -> Pace:
+    """What is asked of clients' connections."""
+    return Pace(
+        min_bytes_per_second=settings.min_progress_bytes_per_second,
+        window_seconds=settings.progress_window_seconds,
+        header_timeout_seconds=settings.header_timeout_seconds,
+        idle_timeout_seconds=settings.idle_timeout_seconds,
+    )
+
+
+def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
+    """The public doors, each with where it listens."""
+    blobs = Blobs(parts.disk.store, parts.disk.spooler, parts.disk.space, parts.path)
+    access = Access(settings.tokens, settings.anonymous_rights_in_force)
+    cluster = Cluster(parts.control)
+    identity = Identity(
+        node_id=settings.node_id,
+        version=__version__,
+        listen=tuple(map(str, settings.listen)),
+        workers=settings.workers,
+        started=time.time(),
+    )
+    reporter = StatusReporter(identity, blobs, parts.ask_agent)
+    for listen in settings.listen:
+        if listen.door == "native":
+            door = native_door(blobs, access, reporter, cluster, log_requests=settings.access_log)
+            yield listen, door
+        else:
+            control = AgentControl(parts.control)
+            yield (
+                listen,
+                cask_door(settings, listen, blobs, access, reporter, control, advertised(settings)),
+            )
+
+
+def advertised(settings: Settings) -> str:
+    """The address of the private door that other nodes are told: HOST:PORT.
+
+    A port of 0 in ``advertise`` stands for the one in force.
+    """
+    if not settings.advertise:
+        return settings.private.address
+    found = Listen.private(settings.advertise)
+    return found._replace(port=found.port or settings.private.port).address

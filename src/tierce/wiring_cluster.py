@@ -1,0 +1,230 @@
+"""A node's part in the cluster, made from its settings: for the agent, and for the workers beside it.
+
+A part of the composition root. The agent's part listens on the private address, gossips and heals;
+a worker's follows the view that the agent writes, and reads and writes blobs on other nodes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from ulid import ULID
+
+from tierce import __version__
+from tierce.blobs.local import Disk
+from tierce.cluster.member import Member, View
+from tierce.cluster.signing import Verifier
+from tierce.core.digest import Digest
+from tierce.core.errors import TierceError
+from tierce.core.settings import Settings
+from tierce.doors.cask.calls import CaskCalls
+from tierce.doors.cask.control import ORDERS, AgentControl, carry_out
+from tierce.doors.cask.membership import CaskMembership
+from tierce.doors.cask.neighbors import Neighbors
+from tierce.doors.cask.peers import CaskPeers
+from tierce.doors.cask.render import base_url
+from tierce.doors.private.routes import private_door
+from tierce.node import sockets, view_files
+from tierce.node.agent import AgentClient
+from tierce.node.cluster_node import ClusterNode, Pacing
+from tierce.node.data_path import DataPath, PlacementCell
+from tierce.node.dialects import DialectPeers
+from tierce.node.discovery import Discovery
+from tierce.node.http_transport import HttpTransport
+from tierce.node.runtime import FATAL_CODE, Stop
+from tierce.node.tierce_peers import TiercePeers
+from tierce.wiring import Parts, advertised, pace
+
+log = logging.getLogger(__name__)
+
+_PRIVATE_DRAIN_SECONDS = 2.0
+_REPORTS_COUNT = 100
+
+
+class Agent(NamedTuple):
+    """The agent at work: its node in the cluster, and who else must hear its orders."""
+
+    node: ClusterNode
+    cask: CaskMembership
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Carry out an order of this node's doors (service/cluster.py)."""
+        if name in ORDERS:
+            return await carry_out(self.cask, name, arguments)
+        return await self.node.call(name, arguments)
+
+    def parts(self, disk: Disk) -> Parts:
+        """The parts of a process that is the whole node."""
+
+        async def ask() -> dict[str, Any]:
+            return self.node.status()
+
+        return Parts(disk, self.node.path, self, ask)
+
+
+@contextlib.asynccontextmanager
+async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncIterator[Parts]:
+    """The parts of a process that has doors and no agent."""
+    control = AgentClient(settings.data / "run")
+    placement = PlacementCell(await view_files.first_view(settings.data, stop))
+    reports: dict[Digest, asyncio.Task[None]] = {}
+
+    def missing(digest: Digest) -> None:
+        if digest not in reports and len(reports) < _REPORTS_COUNT:
+            report = asyncio.create_task(_report(control, digest))
+            reports[digest] = report
+            report.add_done_callback(lambda _: reports.pop(digest, None))
+
+    async with contextlib.AsyncExitStack() as held:
+        transport = HttpTransport(settings.cluster_secret)
+        await transport.start()
+        held.push_async_callback(transport.close)
+        tierce = TiercePeers(transport)
+        held.push_async_callback(tierce.close)
+        calls = await held.enter_async_context(CaskCalls(settings.cluster_secret))
+        cask_control = AgentControl(control)
+        held.push_async_callback(cask_control.close)
+        peers = DialectPeers({"tierce": tierce, "cask": CaskPeers(calls, cask_control.copied)})
+        path = DataPath(disk.store, disk.spooler, disk.space, peers, placement, missing)
+        held.push_async_callback(path.close)
+        following = asyncio.create_task(view_files.follow(settings.data, placement.update))
+        try:
+            yield Parts(disk, path, control, control.status)
+        finally:
+            await _cancel(following, *reports.values())
+
+
+@contextlib.asynccontextmanager
+async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIterator[Agent]:
+    """This node's part in the cluster, until the block ends. Its data directory is open."""
+    writer = view_files.ViewWriter(settings.data)
+    async with contextlib.AsyncExitStack() as held:
+        transport = HttpTransport(settings.cluster_secret)
+        await transport.start()
+        held.push_async_callback(transport.close)
+        calls = await held.enter_async_context(CaskCalls(settings.cluster_secret))
+        agent = _agent(settings, disk, transport, calls, writer, stop)
+        held.push_async_callback(agent.node.close)
+        verifier = Verifier(settings.cluster_secret)
+        door = private_door(agent.node.service, verifier, log_requests=settings.access_log)
+        server = door.server(pace(settings))
+        held.push_async_callback(server.drain, _PRIVATE_DRAIN_SECONDS)
+        for address in sockets.resolve(settings.private):
+            await server.listen(sockets.bind(address, shared=True), None)
+        running = [asyncio.create_task(agent.node.run()), asyncio.create_task(agent.cask.run())]
+        if settings.discover:
+            gossip = agent.node.gossip
+            address_of_mine = advertised(settings)
+            found = Discovery(
+                settings.node_id, address_of_mine, settings.cluster_secret, gossip.join
+            )
+            running.append(asyncio.create_task(found.run()))
+        for task in running:
+            task.add_done_callback(lambda task: _ended(task, stop))
+        try:
+            yield agent
+            await agent.node.leave()
+        finally:
+            await _cancel(*running)
+            writer.flush()
+
+
+def _agent(
+    settings: Settings,
+    disk: Disk,
+    transport: HttpTransport,
+    calls: CaskCalls,
+    writer: view_files.ViewWriter,
+    stop: Stop,
+) -> Agent:
+    """Put the agent together; nothing runs yet."""
+    kept = view_files.kept_view(settings.data)
+    remembered = () if kept is None else kept.members
+    others = [each for each in remembered if each.node_id != settings.node_id]
+
+    def on_conflict(error: TierceError) -> None:
+        log.error("this node can't be a member: %s. %s", error.message, error.hint)
+        stop.now("it can't be a member of the cluster", FATAL_CODE)
+
+    def copied(node_id: str, worked: bool) -> None:
+        membership.copied(node_id, worked)
+
+    node = ClusterNode(
+        _announced(settings, kept),
+        disk.store,
+        disk.spooler,
+        disk.space,
+        transport,
+        pacing=Pacing(
+            grace_seconds=settings.down_grace_seconds,
+            heal_bytes_per_second=settings.heal_bytes_per_second,
+            scrub_interval_seconds=settings.scrub_interval_seconds,
+            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+        ),
+        random=random.Random(),  # noqa: S311 (no secret)
+        on_view=writer.put,
+        on_conflict=on_conflict,
+        join=[each for each in settings.join if "://" not in each],
+        known=[each for each in others if each.dialect == "tierce"],
+        other_peers={"cask": CaskPeers(calls, copied)},
+    )
+    # Cask nodes never add one that they have forgotten, so those of the last time are joined again.
+    seeds = [each for each in settings.join if "://" in each]
+    seeds += [each.cask for each in others if each.dialect == "cask" and each.cask not in seeds]
+    membership = CaskMembership(
+        Neighbors(settings.cluster_secret, settings.heartbeat_interval_seconds),
+        calls,
+        seeds=seeds,
+        random=random.Random(),  # noqa: S311 (no secret)
+        join_tierce=node.gossip.join,
+        view=lambda: node.placement().view,
+        on_change=node.set_others,
+    )
+    return Agent(node, membership)
+
+
+def _announced(settings: Settings, kept: View | None) -> Member:
+    """What this node says of itself to the others. An order to drain it outlives a restart."""
+    before = None if kept is None else kept.find(settings.node_id)
+    native = next((each for each in settings.listen if each.door == "native"), None)
+    cask = next((each for each in settings.listen if each.door == "cask"), None)
+    scheme = "http" if settings.tls_certificate is None else "https"
+    return Member(
+        node_id=settings.node_id,
+        incarnation=int(time.time() * 1000),
+        boot=str(ULID()),
+        private=advertised(settings),
+        native="" if native is None else f"{scheme}://{native.address}",
+        cask="" if cask is None else base_url(settings, cask),
+        zone=settings.zone,
+        weight=settings.weight,
+        writable=not settings.read_only,
+        draining=before is not None and before.draining,
+        replication=settings.replication,
+        max_replication=settings.max_replication,
+        ring_points=settings.ring_points,
+        version=__version__,
+    )
+
+
+async def _report(control: AgentClient, digest: Digest) -> None:
+    try:
+        await control.call("heal", {"digest": str(digest)})
+    except TierceError as error:
+        log.info("the agent could not be told of %s: %s", digest, error)
+
+
+async def _cancel(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ended(task: "asyncio.Task[None]", stop: Stop) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the agent failed", exc_info=error)
+        stop.now("the agent failed", 1)
