@@ -48,6 +48,7 @@ class FilesStore:
         pool: Executor,
     ) -> None:
         self._directory = directory
+        self._root = str(directory)
         self._spooler = spooler
         self._environment = environment
         self._quarantine = quarantine
@@ -250,8 +251,10 @@ class FilesStore:
             return None
 
     def _stat(self, digest: Digest) -> os.stat_result:
+        name = digest.hex
         try:
-            return self._path(digest).stat()
+            # As _path does, without building one: this is done for every blob that is not here.
+            return os.stat(f"{self._root}/{digest.algorithm}/{name[:2]}/{name[2:4]}/{name}")
         except FileNotFoundError:
             raise NotFound(f"{digest} is not here") from None
 

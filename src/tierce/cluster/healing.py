@@ -38,10 +38,12 @@ class Plan(NamedTuple):
 
 def whom_to_ask(digest: Digest, placement: Placement) -> list[Member]:
     """The members that a survey asks about a blob: those that may well hold it, this node left out."""
-    near = placement.order(digest, placement.max_replication + _NEARBY)
+    count = placement.max_replication + _NEARBY
+    near = {each.node_id: each for each in placement.order(digest, count)}
     # The owners lie further on where the first in order take nothing new.
-    near += [each for each in placement.owners(digest) if each not in near]
-    return [each for each in near if each.is_up and each.node_id != placement.view.me]
+    near.update((each.node_id, each) for each in placement.owners(digest))
+    near.pop(placement.view.me, None)
+    return [each for each in near.values() if each.is_up]
 
 
 def plan(

@@ -5,14 +5,14 @@ writable ones, and those that are not but hold it already. A draining member own
 that is down keeps its place until the grace time is over, so that a restart moves no data.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cached_property
 
 from tierce.cluster.member import Member, State, View
 from tierce.cluster.ring import Ring
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Unavailable
-from tierce.core.limits import REPLICATION_AUTO_MAX
+from tierce.core.limits import ORDERS_REMEMBERED, REPLICATION_AUTO_MAX
 
 CASK_ALGORITHM = "sha1"
 
@@ -24,6 +24,7 @@ class Placement:
         self.view = view
         self.me = view.by_id[view.me]
         self._by_id = dict(view.by_id)
+        self._found: dict[tuple[Callable[[Member], bool], int], list[Member]] = {}
 
     @cached_property
     def _ring(self) -> Ring:
@@ -69,24 +70,33 @@ class Placement:
 
     def order(self, digest: Digest, count: int | None = None) -> list[Member]:
         """The first ``count`` members (all, without one) in the order of placement."""
-        return [self._by_id[node_id] for node_id in self._ring.order(digest, count)]
+        return self._sorted(digest, _anyone)[:count]
 
     def writers(self, digest: Digest) -> list[Member]:
         """Who may be given a new blob, best placed first; members under suspicion come last."""
-        able = [
-            each
-            for each in self.order(digest)
-            if each.is_up and each.writable and not each.draining and keeps(each, digest.algorithm)
-        ]
-        return sorted(able, key=lambda each: each.state)
+        found = self._sorted(digest, _takes_new)
+        return [each for each in found if keeps(each, digest.algorithm)]
 
     def readers(self, digest: Digest) -> list[Member]:
         """Who may have a blob, best placed first; members under suspicion come last.
 
         Those that are down are left out: nobody could ask them.
         """
-        able = [each for each in self.order(digest) if each.is_up and keeps(each, digest.algorithm)]
-        return sorted(able, key=lambda each: each.state)
+        found = self._sorted(digest, _can_be_asked)
+        return [each for each in found if keeps(each, digest.algorithm)]
+
+    def _sorted(self, digest: Digest, wanted: Callable[[Member], bool]) -> list[Member]:
+        """Those members, in order. Remembered, as there are only so many orders."""
+        key = wanted, self._ring.start(digest)
+        found = self._found.get(key)
+        if found is None:
+            found = [self._by_id[node_id] for node_id in self._ring.order(digest)]
+            if wanted is not _anyone:
+                found = sorted(filter(wanted, found), key=lambda each: each.state)
+            if len(self._found) * len(self._by_id) >= ORDERS_REMEMBERED:
+                self._found.clear()
+            self._found[key] = found
+        return found
 
     def owners(self, digest: Digest, holders: Collection[str] = ()) -> list[Member]:
         """Who should have a copy, given who holds one (ids): ``replication`` members, if there are."""
@@ -123,9 +133,7 @@ class Placement:
                 hint="Start one of those that --join names, and check the cluster secret.",
             )
         writable = [
-            each
-            for each in self.view.members
-            if each.is_up and each.writable and not each.draining and keeps(each, algorithm)
+            each for each in self.view.members if _takes_new(each) and keeps(each, algorithm)
         ]
         if len(writable) < self.replication:
             down = [each.node_id for each in self.view.members if each.state is State.DOWN]
@@ -136,6 +144,18 @@ class Placement:
                 hint="Start the missing nodes, or add some; see `tierce cluster status`. "
                 "`tierce cluster forget` drops a node that will not come back.",
             )
+
+
+def _anyone(member: Member) -> bool:
+    return True
+
+
+def _takes_new(member: Member) -> bool:
+    return member.is_up and member.writable and not member.draining
+
+
+def _can_be_asked(member: Member) -> bool:
+    return member.is_up
 
 
 def keeps(member: Member, algorithm: str) -> bool:

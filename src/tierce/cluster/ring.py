@@ -53,9 +53,13 @@ class Ring:
     def __len__(self) -> int:
         return len(self._zones)
 
+    def start(self, digest: Digest) -> int:
+        """Where the walk for a digest begins. Digests of the same start have the same order."""
+        return bisect_right(self._positions, digest.raw[:POSITION_BYTES])
+
     def walk(self, digest: Digest) -> Iterator[str]:
         """The node ids in ring order, each once, without regard to zones."""
-        start = bisect_right(self._positions, digest.raw[:POSITION_BYTES])
+        start = self.start(digest)
         seen: set[str] = set()
         for index in range(start, start + len(self._nodes)):
             node_id = self._nodes[index % len(self._nodes)]

@@ -30,6 +30,7 @@ from tierce.core.limits import (
     SURVEY_REST_FACTOR,
     SURVEY_REST_MAX_SECONDS,
     SURVEY_REST_SECONDS,
+    SURVEY_SECOND_LOOK_SECONDS,
     SURVEY_UNSETTLED_FACTOR,
     SURVEY_UNSETTLED_MAX_SECONDS,
     SURVEY_UNSETTLED_SECONDS,
@@ -176,17 +177,24 @@ class Healer:
         found = Numbers()
         seen_below: dict[Digest, int] = {}
         tasks: list[Task] = []
+        again: list[BlobInfo] | None = None if urgent else []
         local = 0
         after: Digest | None = None
         while page := await self._store.list_after(after, SURVEY_PAGE_BLOBS):
             local += len(page)
-            tasks += await self._examine(page, found, seen_below)
+            tasks += await self._examine(page, found, seen_below, again)
             if len(tasks) >= HEAL_QUEUE_BLOBS:
                 self._numbers = found
                 await self._heal(tasks)
                 tasks = []
             await pace.spend(len(page))
             after = page[-1].digest
+        if again:
+            # What lacked copies may have been on its way just then. Only what still does is counted.
+            await asyncio.sleep(SURVEY_SECOND_LOOK_SECONDS)
+            for start in range(0, len(again), SURVEY_PAGE_BLOBS):
+                page = again[start : start + SURVEY_PAGE_BLOBS]
+                tasks += await self._examine(page, found, seen_below)
         self._numbers = found
         self._seen_below = seen_below
         await self._heal(tasks)
@@ -214,14 +222,24 @@ class Healer:
         self._last_pass_seconds = asyncio.get_running_loop().time() - started
 
     async def _examine(
-        self, page: Sequence[BlobInfo], found: Numbers, seen_below: dict[Digest, int]
+        self,
+        page: Sequence[BlobInfo],
+        found: Numbers,
+        seen_below: dict[Digest, int],
+        again: list[BlobInfo] | None = None,
     ) -> list[Task]:
-        """Ask who else has these blobs, count them into ``found``, and say what is to be done."""
+        """Ask who else has these blobs, count them into ``found``, and say what is to be done.
+
+        With ``again``, those that lack copies are left for a second look, and put there.
+        """
         placement = self._placement()
         holders, silent = await self._ask(page, placement)
         tasks = []
         for info in page:
             decided = plan(info.digest, placement, holders[info.digest], silent)
+            if again is not None and decided.push_to and len(again) < HEAL_QUEUE_BLOBS:
+                again.append(info)
+                continue
             if decided.rank == 0:
                 _count(found, info, decided, placement)
             if decided.push_to and decided.rank:

@@ -14,7 +14,7 @@ from tierce.blobs.store import BlobStore
 from tierce.core.codec import decode, encode
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, TierceError, Unavailable
-from tierce.core.limits import DELETED_MEMORY_SECONDS, PEER_BATCH_BYTES
+from tierce.core.limits import DELETED_MEMORY_SECONDS, DISK_THREADS, PEER_BATCH_BYTES
 from tierce.node import peer_messages as messages
 from tierce.node.peers import Incoming, Small
 
@@ -141,7 +141,13 @@ class BlobService:
         messages.check_names(request.digests)
         if not request.prove:
             return messages.FindAnswer(await self._store.sizes(request.digests))
-        return messages.FindAnswer([await self._prove(digest) for digest in request.digests])
+        at_once = asyncio.Semaphore(DISK_THREADS)
+
+        async def prove(digest: Digest) -> int | None:
+            async with at_once:
+                return await self._prove(digest)
+
+        return messages.FindAnswer(list(await asyncio.gather(*map(prove, request.digests))))
 
     async def _prove(self, digest: Digest) -> int | None:
         if digest in self._condemned:

@@ -4,8 +4,8 @@ By default all of it concerns the cluster: a body is stored on as many nodes as 
 blob is found wherever it is. ``here_only`` is for doors that speak to nodes: this node's copies only.
 """
 
-from collections.abc import AsyncIterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
@@ -100,11 +100,9 @@ class Blobs:
         finally:
             await spool.discard()
 
-    async def open(self, digest: Digest, *, here_only: bool = False) -> OpenBlob:
+    def open(self, digest: Digest, *, here_only: bool = False) -> Coroutine[Any, Any, OpenBlob]:
         """Open a blob for reading; close it. Raises NotFound, or Unavailable if that can't be said."""
-        if here_only:
-            return await self._store.open(digest)
-        return await self._path.open(digest)
+        return self._store.open(digest) if here_only else self._path.open(digest)
 
     async def size(self, digest: Digest, *, here_only: bool = False) -> int:
         """Size in bytes. Raises as :meth:`open` does."""

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.node.fakes import left_running
 
 from tierce.core.errors import Full, TierceError, Unavailable
-from tierce.core.limits import PEER_BATCH_BLOBS, PEER_BATCH_BYTES
+from tierce.core.limits import PEER_BATCH_BLOBS, PEER_BATCH_BYTES, PEER_GATHER_SECONDS
 from tierce.node.batcher import Batcher
 from tierce.testing import virtual_time
 
@@ -157,10 +157,28 @@ def test_a_waiter_cancelled_in_flight_leaves_the_others_alone() -> None:
     virtual_time.run(main())
 
 
+def test_the_next_batch_waits_for_more_only_after_one_of_several() -> None:
+    async def main() -> None:
+        line = Line()
+        batcher = line.batcher(in_flight=1)
+        started = asyncio.get_running_loop().time()
+        for number in range(3):
+            await batcher.submit(number)
+        alone_seconds = asyncio.get_running_loop().time() - started
+        await asyncio.gather(*map(batcher.submit, range(10)))
+        started = asyncio.get_running_loop().time()
+        await batcher.submit(11)
+        after_many_seconds = asyncio.get_running_loop().time() - started
+        assert after_many_seconds == pytest.approx(alone_seconds / 3 + PEER_GATHER_SECONDS)
+
+    virtual_time.run(main())
+
+
 def test_nothing_runs_when_nothing_is_under_way() -> None:
     async def main() -> None:
         batcher = Line().batcher(in_flight=3)
         await asyncio.gather(*map(batcher.submit, range(10)))
+        await asyncio.sleep(PEER_GATHER_SECONDS)
         assert await left_running() == []
 
     virtual_time.run(main())

@@ -19,7 +19,12 @@ from tierce.blobs.store import BlobInfo
 from tierce.cluster.member import Member, State
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable
-from tierce.core.limits import SURVEY_PAGE_BLOBS, SURVEY_REST_SECONDS, SURVEY_UNSETTLED_SECONDS
+from tierce.core.limits import (
+    SURVEY_PAGE_BLOBS,
+    SURVEY_REST_SECONDS,
+    SURVEY_SECOND_LOOK_SECONDS,
+    SURVEY_UNSETTLED_SECONDS,
+)
 from tierce.node import peer_messages as messages
 from tierce.testing import virtual_time
 
@@ -419,7 +424,7 @@ def test_surveys_follow_each_other_sooner_while_something_is_to_be_mended(tmp_pa
             found = sum(path == messages.FIND for _, path in made.transport.sent)
             assert found == 4
             made.transport.services["b:7071"] = made.nodes["b"].service
-            await asyncio.sleep(SURVEY_UNSETTLED_SECONDS)
+            await asyncio.sleep(SURVEY_UNSETTLED_SECONDS + SURVEY_SECOND_LOOK_SECONDS)
             assert made.holders(Digest.of(content(1))) == ["a", "b"]
             found = sum(path == messages.FIND for _, path in made.transport.sent)
             await asyncio.sleep(SURVEY_REST_SECONDS / 2)
@@ -495,8 +500,22 @@ def test_a_failing_disk_interrupts_healing_only_for_a_while(tmp_path: Path) -> N
             await asyncio.sleep(0.1)
             node.store.list_after = list_well  # type: ignore[method-assign]
             assert made.holders(Digest.of(content(1))) == ["a"]
-            await asyncio.sleep(SURVEY_REST_SECONDS)
+            await asyncio.sleep(SURVEY_REST_SECONDS + SURVEY_SECOND_LOOK_SECONDS)
             assert made.holders(Digest.of(content(1))) == ["a", "b"]
+
+    on_cluster(tmp_path, 2, check)
+
+
+def test_what_was_on_its_way_during_a_survey_is_not_counted_as_missing(tmp_path: Path) -> None:
+    async def check(made: FakeCluster) -> None:
+        node = made.nodes["a"]
+        node.put(content(1))
+        looking = asyncio.create_task(node.healer.survey(urgent=False))
+        await asyncio.sleep(SURVEY_SECOND_LOOK_SECONDS / 2)
+        made.nodes["b"].put(content(1))
+        await looking
+        status = node.healer.status()
+        assert (status["below_target"], status["pushed_blobs"]) == (0, 0)
 
     on_cluster(tmp_path, 2, check)
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest, new_hasher
-from tierce.core.errors import BadRequest, NotFound
+from tierce.core.errors import BadRequest, Full, NotFound, Unavailable
 from tierce.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
 from tierce.core.rights import Right
 from tierce.doors.native import openapi, render
@@ -135,9 +135,13 @@ class NativeDoor:
 
     async def get_ready(self, request: web.BaseRequest) -> Answer:
         """Ready to serve reads; whether it takes writes is said beside it."""
-        reason = self._blobs.space.why_not()
-        content = {"ready": True, "writable": reason is None}
-        return render.json_answer(200, content)
+        try:
+            self._blobs.check_writable()
+        except (Unavailable, Full):
+            writable = False
+        else:
+            writable = True
+        return render.json_answer(200, {"ready": True, "writable": writable})
 
     async def get_openapi(self, request: web.BaseRequest) -> Answer:
         return render.json_answer(200, openapi.document(self._reporter.identity.version))
