@@ -26,6 +26,7 @@ from tierce.node import sockets
 from tierce.node.data_path import DataPath
 from tierce.node.discovery import check_installed
 from tierce.node.runtime import Stop
+from tierce.node.sockets import WILDCARDS
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster, Control
@@ -50,9 +51,10 @@ def check_exposure(settings: Settings) -> None:
             hint="Set TIERCE_CLUSTER_SECRET to the same long random text on all nodes, or listen "
             "on 127.0.0.1 with --private.",
         )
-    if any(map(sockets.is_wildcard, private)) and not settings.advertise:
+    told = Listen.private(settings.advertise) if settings.advertise else settings.private
+    if told.host in WILDCARDS:
         raise BadRequest(
-            f"{settings.private} is no address that other nodes could be told",
+            f"{told} is no address that other nodes could be told",
             hint="Name one of this machine's addresses, or say with --advertise HOST:PORT where "
             "other nodes reach this one.",
         )

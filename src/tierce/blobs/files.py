@@ -59,14 +59,21 @@ class FilesStore:
         if spool.path is None:
             return await self._put_from_memory(spool)
         path, digest = spool.path, spool.digest
+        # Whoever gives up waiting must not leave the blob uncounted.
+        return await asyncio.shield(self._put_and_count(path, digest, spool.size))
+
+    async def _put_and_count(self, path: Path, digest: Digest, size: int) -> bool:
         created = await self._in_thread(lambda: self._take_over(path, digest), "storing a blob")
         if created:
-            self._count(1, spool.size)
+            self._count(1, size)
         return created
 
     async def open(self, digest: Digest) -> FileBlob:
         # Most look-ups of a cluster's node find nothing, and a thread costs more than looking does.
-        self._stat(digest)
+        try:
+            self._stat(digest)
+        except OSError as error:
+            raise from_os_error(error, "reading a blob") from error
         file = await self._in_thread(
             lambda: OpenFile.open(self._path(digest), digest), "reading a blob"
         )
@@ -75,7 +82,7 @@ class FilesStore:
             # Closed only afterwards: its inode number must not come to stand for another file.
             await self._quarantine_bad(file)
             await blob.aclose()
-            raise NotFound(f"{digest} is not here")
+            raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
         return blob
 
     async def stat(self, digest: Digest) -> int:

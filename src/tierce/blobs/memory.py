@@ -26,7 +26,7 @@ class MemoryStore:
         data = self._find(digest)
         if not digest.fits(data):
             self._set_aside(digest)
-            raise NotFound(f"{digest} is not here")
+            raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
         return SmallBlob(digest, data)
 
     async def stat(self, digest: Digest) -> int:

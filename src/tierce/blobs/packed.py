@@ -82,9 +82,9 @@ class PackedStore:
     async def open(self, digest: Digest) -> SmallBlob:
         try:
             data = self.get(digest)
-        except Corrupt:
+        except Corrupt as error:
             await self._quarantine_bad(digest)
-            data = None
+            raise NotFound(f"the copy of {digest} here was bad", found_bad=True) from error
         if data is None:
             raise NotFound(f"{digest} is not here")
         return SmallBlob(digest, data)

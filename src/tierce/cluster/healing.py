@@ -68,6 +68,8 @@ def plan(
     )
     # The other ones come first where this node is to be emptied.
     better = staying[: staying.index(me)] if me in staying else staying if me.draining else []
+    # A Cask node may drop its copy on our word while we drop ours on its, so its word is none.
+    better = [each for each in better if each.dialect == "tierce"]
     surplus = len(better) >= (placement.replication if me.draining else placement.max_replication)
     return Plan(
         copies=len(staying),

@@ -115,14 +115,15 @@ class Placement:
         others = [
             each
             for each in self.view.members
-            if each.writable and not each.draining and each.node_id != member.node_id
+            if _takes_new(each) and each.node_id != member.node_id
         ]
         asked = [each.replication for each in self.view.members if each.dialect == "tierce"]
         needed = max([1, *asked])
         if len(others) < needed:
             raise Conflict(
-                f"{needed} copies are asked for, and only {len(others)} other nodes can hold them",
-                hint="Add a node first, or lower the setting replication on all nodes.",
+                f"copies asked for: {needed}; other nodes that can hold them now: {len(others)}",
+                hint="Start those that are down, or add a node; or lower the setting replication on"
+                " all nodes.",
             )
 
     def check_writable(self, algorithm: str) -> None:

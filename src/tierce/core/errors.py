@@ -17,7 +17,14 @@ class TierceError(Exception):
 
 
 class NotFound(TierceError):
-    """The thing asked for is not here. Asking again changes nothing."""
+    """The thing asked for is not here. Asking again changes nothing.
+
+    ``found_bad``: it was here until just now, when the copy was found bad and set aside.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", found_bad: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.found_bad = found_bad
 
 
 class BadRequest(TierceError):

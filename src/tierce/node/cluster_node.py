@@ -83,8 +83,9 @@ class ClusterNode:
         self._others: list[Member] = []
         self._down_since: dict[str, float] = {}
         # Its own address among those to join is no reason to wait for anyone.
-        self._is_seeking = any(each != me.private for each in join)
-        self.placement = PlacementCell(View.of(me.node_id, [me], is_seeking=self._is_seeking))
+        self._sought = [each for each in join if each != me.private]
+        seeking = bool(self._sought)
+        self.placement = PlacementCell(View.of(me.node_id, [me], is_seeking=seeking))
         self._tierce = TiercePeers(transport)
         peers = DialectPeers({"tierce": self._tierce, **(other_peers or {})})
         self.path = DataPath(store, spooler, space, peers, self.placement, self._missing)
@@ -96,6 +97,7 @@ class ClusterNode:
             spooler,
             bytes_per_second=pacing.heal_bytes_per_second,
             on_whole=self._tell_whole,
+            was_deleted=lambda digest: self.service.was_deleted(digest),
             wall_clock=wall_clock,
         )
         self.scrub = Scrub(
@@ -114,6 +116,7 @@ class ClusterNode:
             grace_seconds=pacing.grace_seconds,
             on_change=self._changed,
             on_conflict=on_conflict,
+            on_self=self._found_itself,
         )
         # Whom an earlier run knew counts from the first moment, for workers too: blobs are there.
         if len(self.gossip.view.members) > 1:
@@ -122,6 +125,7 @@ class ClusterNode:
             store,
             spooler,
             self.healer.condemned,
+            node_id=me.node_id,
             is_draining=lambda: self.placement().me.draining,
             gossip=self.gossip.handle,
             control=self._asked_by_peer,
@@ -171,12 +175,18 @@ class ClusterNode:
             return await self._drain(str(arguments["node_id"]), bool(arguments["cancel"]))
         if name == "forget":
             self.gossip.forget(str(arguments["node_id"]))
+            log.info("order: forget %s", arguments["node_id"])
             return {}
         raise BadRequest(f"{name!a} is no order")
 
     def _tell_whole(self, is_whole: bool) -> None:
         if is_whole != self.placement().me.is_whole:
             self.gossip.announce(is_whole=is_whole)
+
+    def _found_itself(self, address: str) -> None:
+        """An address to join turned out to be this node's own, by another name."""
+        self._sought = [each for each in self._sought if each != address]
+        self._changed(self.gossip.view)
 
     def _missing(self, digest: Digest) -> None:
         self.healer.hint(digest)
@@ -186,7 +196,7 @@ class ClusterNode:
         known = {each.node_id for each in view.members}
         others = [each for each in self._others if each.node_id not in known]
         members = [*view.members, *others]
-        is_seeking = self._is_seeking and len(members) == 1
+        is_seeking = bool(self._sought) and len(members) == 1
         view = View.of(view.me, members, view.gone, is_seeking=is_seeking)
         now = asyncio.get_running_loop().time()
         self._down_since = {
@@ -194,10 +204,15 @@ class ClusterNode:
             for each in view.members
             if not each.is_up
         }
-        if view == self.placement().view:
+        before = self.placement().view
+        if view == before:
             return
+        has_newcomers = _log_changes(before, view)
         moved = self.placement.update(view)
         self._on_view(view)
+        if has_newcomers:
+            # They may lack what they should have, and until that is known nobody must deny it.
+            self._tell_whole(False)
         if moved:
             self.healer.changed()
 
@@ -279,7 +294,9 @@ class ClusterNode:
             raise Conflict(f"{node_id} is a Cask node, and can't be drained from here")
         if not cancel:
             placement.check_drainable(member)
+        log.info("order: %s %s", "use again" if cancel else "drain", node_id)
         if member.node_id == placement.view.me:
+            self.healer.not_emptied()
             self.gossip.announce(draining=not cancel)
             log.info("this node is %s", "in use again" if cancel else "being drained")
             return {}
@@ -289,3 +306,24 @@ class ClusterNode:
             member, "drain", json.dumps({"node_id": node_id, "cancel": cancel}).encode()
         )
         return {}
+
+
+def _log_changes(before: View, after: View) -> bool:
+    """Say who came and went; True if someone came, or runs anew, perhaps on another disk."""
+    has_newcomers = False
+    known = dict(before.by_id)
+    for each in after.members:
+        old = known.pop(each.node_id, None)
+        if each.node_id == after.me:
+            continue
+        has_newcomers |= old is None or old.boot != each.boot
+        if old is None:
+            where = each.private or each.cask
+            log.info("%s is a member, at %s, and %s", each.node_id, where, each.state.name.lower())
+        elif old.is_up and not each.is_up:
+            log.warning("%s is down", each.node_id)
+        elif not old.is_up and each.is_up:
+            log.info("%s is up again", each.node_id)
+    for node_id in known:
+        log.info("%s is a member no more", node_id)
+    return has_newcomers

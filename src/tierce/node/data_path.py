@@ -13,7 +13,7 @@ from tierce.blobs.store import BlobStore, OpenBlob
 from tierce.cluster.member import View
 from tierce.cluster.placement import Placement, keeps
 from tierce.core.digest import Digest
-from tierce.core.errors import Conflict, Corrupt, NotFound, Unavailable
+from tierce.core.errors import Conflict, Corrupt, Full, NotFound, Unavailable
 from tierce.node.avoiding import Avoiding
 from tierce.node.fetcher import Fetcher
 from tierce.node.peers import Peers
@@ -72,22 +72,36 @@ class DataPath:
         """Open a blob, wherever it is. Raises NotFound, or Unavailable if that can't be said."""
         try:
             blob = await self._local.open(digest)
-        except NotFound:
-            return await self.fetcher.open(digest)
-        except (Unavailable, Corrupt):
+        except NotFound as error:
+            if not error.found_bad or self.is_alone:
+                return await self.fetcher.open(digest)
+            bad = error
+        except (Unavailable, Corrupt, Full):
             # The disk here fails; others may have the blob.
             if self.is_alone:
                 raise
             return await self.fetcher.open(digest)
-        if blob.data is not None or self.is_alone:
-            return blob
-        return ReplacedBlob(blob, self.fetcher.open)
+        else:
+            if blob.data is not None or self.is_alone:
+                return blob
+            return ReplacedBlob(blob, self.fetcher.open)
+        try:
+            return await self.fetcher.open(digest)
+        except NotFound:
+            raise Unavailable(
+                f"the copy of {digest} here was bad, and no other node that answers has one",
+                hint="Try again when all nodes are up; the bad copy is in quarantine.",
+            ) from bad
 
     async def size(self, digest: Digest) -> int:
         """Its size in bytes. Raises as :meth:`open` does."""
         try:
             return await self._local.stat(digest)
         except NotFound:
+            return await self.fetcher.size(digest)
+        except (Unavailable, Corrupt, Full):
+            if self.is_alone:
+                raise
             return await self.fetcher.size(digest)
 
     async def delete(self, digest: Digest) -> bool:
@@ -98,6 +112,11 @@ class DataPath:
         placement = self._placement()
         if placement.is_alone:
             return await self._local.delete(digest)
+        if placement.view.is_seeking:
+            raise Unavailable(
+                f"{digest} can't be deleted: this node has not yet reached any node that it is to join",
+                hint="Start one of those that --join names, and check the cluster secret.",
+            )
         away = [each.node_id for each in placement.view.members if not each.is_up]
         if away:
             raise Unavailable(

@@ -34,6 +34,7 @@ from tierce.node.peers import Transport
 log = logging.getLogger(__name__)
 
 PATH = "/gossip"
+_FAILURES_LOGGED = 3
 
 
 class _Backoff:
@@ -59,7 +60,7 @@ class Gossip:
     that an earlier run of this node knew. ``on_change`` gets the first view when :meth:`run` begins
     and then each new one; a member that is down for longer than ``grace_seconds`` is gone in it.
     ``on_conflict`` is called once at most, with what keeps this node from being a member: it must
-    stop then, and without :meth:`leave`.
+    stop then, and without :meth:`leave`. ``on_self`` hears of an address to join that is its own.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Gossip:
         on_change: Callable[[View], None],
         on_conflict: Callable[[TierceError], None],
         known: Sequence[Member] = (),
+        on_self: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._membership = membership
+        self._on_self = on_self
         self._transport = transport
         self._join_addresses = join
         self._random = random
@@ -217,6 +220,7 @@ class Gossip:
 
     async def _join_for_ever(self, address: str) -> None:
         backoff = _Backoff(self._random)
+        failures = 0
         while not self._is_silent:
             try:
                 other = await self._sync(address)
@@ -224,11 +228,17 @@ class Gossip:
                 self._stop_for(error)
                 return
             except TierceError as error:
-                log.debug("can't join %s yet: %s", address, error.message)
+                failures += 1
+                # Nodes that start together miss each other once; refusals are logged elsewhere.
+                is_news = failures == _FAILURES_LOGGED and not isinstance(error, Refused)
+                level = logging.WARNING if is_news else logging.DEBUG
+                log.log(level, "can't join %s, and goes on trying: %s", address, error.message)
                 await backoff.wait()
                 continue
+            failures = 0
             me = self._membership.me
             if (other.node_id, other.boot) == (me.node_id, me.boot):
+                self._on_self(address)
                 return
             log.info("joined the node %s at %s", other.node_id, address)
             backoff.reset()

@@ -76,6 +76,7 @@ class Healer:
         *,
         bytes_per_second: int,
         on_whole: Callable[[bool], None] = lambda _: None,
+        was_deleted: Callable[[Digest], bool] = lambda _: False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -84,6 +85,7 @@ class Healer:
         self._fetcher = fetcher
         self._spooler = spooler
         self._on_whole = on_whole
+        self._was_deleted = was_deleted
         self._wall_clock = wall_clock
         self._silent = False
         self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second))
@@ -105,6 +107,10 @@ class Healer:
         """Whether this node is being emptied, and the last survey since then found nothing left."""
         return self._placement().me.draining and self._is_emptied
 
+    def not_emptied(self) -> None:
+        """The order to drain has been given or called off: what was found before does not count."""
+        self._is_emptied = False
+
     def changed(self) -> None:
         """The cluster has changed: survey at once."""
         self._changed.set()
@@ -114,6 +120,7 @@ class Healer:
         if len(self._hinted) < HEAL_QUEUE_BLOBS:
             self._hinted[digest] = None
             self._changed.set()
+            self._on_whole(False)
 
     def status(self) -> dict[str, Any]:
         """The numbers of the last survey, kept up to date as healing goes on."""
@@ -171,6 +178,7 @@ class Healer:
             await self._survey_alone()
             return
         pace = Pace(0 if urgent else SURVEY_BLOBS_PER_SECOND)
+        substance = self._placement().substance
         draining = self._placement().me.draining
         self._phase = "surveying"
         self._silent = False
@@ -185,6 +193,7 @@ class Healer:
             tasks += await self._examine(page, found, seen_below, again)
             if len(tasks) >= HEAL_QUEUE_BLOBS:
                 self._numbers = found
+                self._on_whole(False)
                 await self._heal(tasks)
                 tasks = []
             await pace.spend(len(page))
@@ -197,9 +206,12 @@ class Healer:
                 tasks += await self._examine(page, found, seen_below)
         self._numbers = found
         self._seen_below = seen_below
+        if found.below_target:
+            self._on_whole(False)
         await self._heal(tasks)
         self._is_emptied = draining and not local
-        self._tell_whether_whole()
+        if self._placement().substance == substance:
+            self._tell_whether_whole()
         self._ended(started)
 
     async def _survey_alone(self) -> None:
@@ -334,6 +346,8 @@ class Healer:
             finally:
                 await pieces.aclose()
             await spool.finish()
+            if self._was_deleted(digest):
+                return None
             await self._store.put(spool)
         except TierceError as error:
             log.warning("%s is missing here and could not be fetched: %s", digest, error)

@@ -49,6 +49,7 @@ def content(
     ]
     settled = (
         not silent
+        and not placement.view.is_seeking
         and not any(sums[name] for name in ("below_target", "over_target", "bytes_to_move"))
         and all(each.get("last_pass") and each.get("phase") == "resting" for each in healing)
     )
@@ -60,7 +61,7 @@ def content(
         **sums,
         "estimated_seconds": max(known, default=0.0) if len(known) == len(estimates) else None,
         "settled": settled,
-        "warnings": _warnings(members),
+        "warnings": _warnings(placement),
         "nodes": [
             {
                 **member_content(member),
@@ -73,10 +74,12 @@ def content(
     }
 
 
-def _warnings(members: Sequence[Member]) -> list[str]:
+def _warnings(placement: Placement) -> list[str]:
     """What an operator should put right."""
     found = []
-    ours = [each for each in members if each.dialect == "tierce"]
+    if placement.view.is_seeking:
+        found.append("this node has not yet reached any of the nodes that it is to join")
+    ours = [each for each in placement.view.members if each.dialect == "tierce"]
     for name in ("replication", "max_replication"):
         if len({getattr(each, name) for each in ours}) > 1:
             found.append(f"the nodes are set to different {name}; the highest counts")

@@ -22,6 +22,8 @@ DELETE = "/blobs/delete"
 CONTROL = "/control"
 BLOBS = "/blobs/"
 HEALING = "?healing"
+NEW = "?new"
+TO = "&to="
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
@@ -43,10 +45,15 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StoreRequest(msgspec.Struct, array_like=True):
-    """Keep these. ``healing``: they are copies of what is stored already."""
+    """Keep these. ``healing``: they are copies of what is stored already.
+
+    ``to`` here and below is the id of the node that is meant. Another one may have taken over its
+    address, and must not be counted as that one.
+    """
 
     blobs: list[Small]
     healing: bool = False
+    to: str = ""
 
 
 class StoreAnswer(msgspec.Struct, array_like=True):
@@ -60,6 +67,7 @@ class FindRequest(msgspec.Struct, array_like=True):
 
     digests: list[Digest]
     prove: bool = False
+    to: str = ""
 
 
 class FindAnswer(msgspec.Struct, array_like=True):
@@ -72,6 +80,7 @@ class ReadRequest(msgspec.Struct, array_like=True):
     """The bytes of these, please."""
 
     digests: list[Digest]
+    to: str = ""
 
 
 class ReadAnswer(msgspec.Struct, array_like=True):
@@ -84,6 +93,7 @@ class DeleteRequest(msgspec.Struct, array_like=True):
     """Remove these."""
 
     digests: list[Digest]
+    to: str = ""
 
 
 class DeleteAnswer(msgspec.Struct, array_like=True):

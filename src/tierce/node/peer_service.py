@@ -7,13 +7,21 @@ A blob that was deleted a moment ago is not taken back from a peer that heals an
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
+from urllib.parse import unquote
 
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
 from tierce.core.codec import decode, encode
 from tierce.core.digest import Digest
-from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, TierceError, Unavailable
+from tierce.core.errors import (
+    BadRequest,
+    Conflict,
+    Corrupt,
+    NotFound,
+    TierceError,
+    Unavailable,
+)
 from tierce.core.limits import DELETED_MEMORY_SECONDS, DISK_THREADS, PEER_BATCH_BYTES
 from tierce.node import peer_messages as messages
 from tierce.node.peers import Incoming, Small
@@ -22,24 +30,21 @@ T = TypeVar("T")
 Handler = Callable[[bytes], Awaitable[bytes]]
 
 
-class Condemned(Protocol):
-    """The copies that this node is about to remove (healing)."""
-
-    def __contains__(self, digest: object) -> bool: ...
-
-
 class BlobService:
     """The answers of a node. ``gossip`` and ``control`` answer what is not about blobs.
 
-    ``is_draining`` tells whether this node is being emptied, and so takes nothing new.
+    ``condemned`` are the copies that this node is about to remove (healing): it gives its word for
+    none of them, and a blob that is stored anew is taken off it. ``is_draining`` tells whether this
+    node is being emptied, and so takes nothing new.
     """
 
     def __init__(
         self,
         store: BlobStore,
         spooler: Spooler,
-        condemned: Condemned,
+        condemned: dict[Digest, None],
         *,
+        node_id: str,
         is_draining: Callable[[], bool],
         gossip: Handler,
         control: Callable[[str, bytes], Awaitable[bytes]],
@@ -47,6 +52,7 @@ class BlobService:
         self._store = store
         self._spooler = spooler
         self._condemned = condemned
+        self._node_id = node_id
         self._is_draining = is_draining
         self._gossip = gossip
         self._control = control
@@ -72,9 +78,11 @@ class BlobService:
         self, path: str, size: int, pieces: AsyncIterator[bytes], digest: Digest
     ) -> bytes:
         name = _digest_in(path)
+        kind, _, receiver = path.partition("?")[2].partition(messages.TO)
+        self._check_meant(unquote(receiver))
+        healing = kind == messages.HEALING.removeprefix("?")
         if name != digest:
             raise BadRequest(f"{digest} was announced, and {name} is in the path")
-        healing = path.endswith(messages.HEALING)
         self._check_taken(name, healing=healing)
         self._spooler.space.check(size, in_file=True)
         spool = self._spooler.new(name.algorithm, expected=(name,))
@@ -82,8 +90,9 @@ class BlobService:
             async for piece in pieces:
                 await spool.write(piece)
             await spool.finish()
-            if healing:  # it may have been deleted while it came
-                self._check_taken(name, healing=True)
+            # While it came, it may have been deleted, or this node been told to empty itself.
+            self._check_taken(name, healing=healing)
+            self._condemned.pop(name, None)
             created = await self._store.put(spool)
         finally:
             await spool.discard()
@@ -106,6 +115,10 @@ class BlobService:
         finally:
             await blob.aclose()
 
+    def was_deleted(self, digest: Digest) -> bool:
+        """Whether a blob was deleted on purpose a short while ago, and not stored since."""
+        return self._deleted.get(digest, 0.0) > asyncio.get_running_loop().time()
+
     def deleted(self, digest: Digest) -> None:
         """Remember that a blob was deleted on purpose."""
         now = asyncio.get_running_loop().time()
@@ -116,6 +129,7 @@ class BlobService:
             del self._deleted[oldest]
 
     async def _store_all(self, request: messages.StoreRequest) -> messages.StoreAnswer:
+        self._check_meant(request.to)
         messages.check_names(blob.digest for blob in request.blobs)
         return messages.StoreAnswer(
             await asyncio.gather(
@@ -131,6 +145,7 @@ class BlobService:
             try:
                 await spool.write(blob.data)
                 await spool.finish()
+                self._condemned.pop(blob.digest, None)
                 return await self._store.put(spool)
             finally:
                 await spool.discard()
@@ -138,6 +153,7 @@ class BlobService:
             return messages.Fault.of(error)
 
     async def _find(self, request: messages.FindRequest) -> messages.FindAnswer:
+        self._check_meant(request.to)
         messages.check_names(request.digests)
         if not request.prove:
             return messages.FindAnswer(await self._store.sizes(request.digests))
@@ -158,6 +174,7 @@ class BlobService:
             return None
 
     async def _read(self, request: messages.ReadRequest) -> messages.ReadAnswer:
+        self._check_meant(request.to)
         messages.check_names(request.digests)
         found = []
         size = 0
@@ -169,7 +186,9 @@ class BlobService:
     async def _read_one(self, digest: Digest, whole: bool) -> bytes | int | messages.Fault | None:
         try:
             blob = await self._store.open(digest)
-        except NotFound:
+        except NotFound as error:
+            if error.found_bad:  # then whoever asks must not conclude that nobody has it
+                return messages.Fault.of(Unavailable(error.message))
             return None
         except TierceError as error:
             return messages.Fault.of(error)
@@ -179,6 +198,7 @@ class BlobService:
             await blob.aclose()
 
     async def _delete(self, request: messages.DeleteRequest) -> messages.DeleteAnswer:
+        self._check_meant(request.to)
         messages.check_names(request.digests)
         for digest in request.digests:
             self.deleted(digest)
@@ -186,13 +206,21 @@ class BlobService:
             [await self._store.delete(digest) for digest in request.digests]
         )
 
+    def _check_meant(self, node_id: str) -> None:
+        """Raise Unavailable if another node is meant, whose address this one has now."""
+        if node_id not in ("", self._node_id):
+            raise Unavailable(
+                f"this is {self._node_id}, and {node_id} is meant",
+                hint="Wait until the nodes have found out, or forget the old one.",
+            )
+
     def _check_taken(self, digest: Digest, *, healing: bool) -> None:
         """Raise what keeps this node from taking a blob, whatever its disk says."""
         if self._is_draining():
             raise Unavailable("this node is being drained", hint="Write to another node.")
         if not healing:
             self._deleted.pop(digest, None)
-        elif self._deleted.get(digest, 0.0) > asyncio.get_running_loop().time():
+        elif self.was_deleted(digest):
             raise Conflict(f"{digest} was deleted", hint="Delete it on the other nodes too.")
 
 

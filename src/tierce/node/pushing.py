@@ -17,6 +17,7 @@ from tierce.core.limits import (
     HEAL_SMALL_AT_ONCE,
     PACK_LIMIT_BYTES,
     PEER_BATCH_BLOBS,
+    PEER_PROOF_BYTES_PER_SECOND,
     PROOF_BYTES,
     PROOF_SECONDS,
 )
@@ -78,8 +79,9 @@ class Pusher:
         ``is_interrupted`` says that something else comes first.
         """
         planned_for = self._placement().substance
-        for part in _by_size(tasks, 4):
-            if self._placement().substance != planned_for or is_interrupted():
+        for number, part in enumerate(_by_size(tasks, 4)):
+            # One part is always done, or steady interruptions would let nothing be healed.
+            if self._placement().substance != planned_for or (number and is_interrupted()):
                 return
             started = asyncio.get_running_loop().time()
             before = self.done.pushed_bytes
@@ -219,15 +221,21 @@ class Pusher:
                 witnesses[member.node_id] = member
                 asked.setdefault(member.node_id, []).append(task)
         proofs: dict[Digest, int] = {}
-        for node_id, tasks in asked.items():
-            for task in await self._proved(witnesses[node_id], tasks):
+        for proved in await asyncio.gather(
+            *(self._proved(witnesses[node_id], tasks) for node_id, tasks in asked.items())
+        ):
+            for task in proved:
                 proofs[task.info.digest] = proofs.get(task.info.digest, 0) + 1
+        size = sum(task.info.size for task in part)
+        patience = PROOF_SECONDS + size / PEER_PROOF_BYTES_PER_SECOND
         for task in part:
-            late = asyncio.get_running_loop().time() - started > PROOF_SECONDS
+            late = asyncio.get_running_loop().time() - started > patience
             # Whoever asks for more copies meanwhile must not find that one was just removed.
             if late or self._placement().substance != placement.substance:
                 return
-            if proofs.get(task.info.digest, 0) >= placement.replication:
+            is_proved = proofs.get(task.info.digest, 0) >= placement.replication
+            # It is condemned no more if it was stored anew meanwhile.
+            if is_proved and task.info.digest in self.condemned:
                 await self._store.delete(task.info.digest)
                 self.done.trimmed_blobs += 1
                 TRIMMED_BLOBS.inc()

@@ -54,6 +54,10 @@ class ReplacedBlob:
             blob = await self._open_elsewhere(self.digest)
         except NotFound:
             raise bad from None
+        if blob.size != self.size:
+            # The copy here was cut short, and its size was announced already.
+            await blob.aclose()
+            raise bad
         is_whole = start == 0 and (stop is None or stop >= self.size)
         # Only a whole blob can be held against its digest, so it is fetched from its beginning.
         skipped = position if is_whole else 0

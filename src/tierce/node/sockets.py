@@ -12,7 +12,9 @@ import socket
 from typing import NamedTuple
 
 from tierce.core.errors import BadRequest, Conflict
-from tierce.core.listen import Listen
+from tierce.core.listen import PRIVATE, Listen
+
+WILDCARDS = ("0.0.0.0", "::")  # all addresses of this machine, and none that another could use
 
 
 class Address(NamedTuple):
@@ -40,11 +42,6 @@ def resolve(listen: Listen) -> list[Address]:
 def is_loopback(address: Address) -> bool:
     """Whether only this machine can reach it."""
     return address.host == "::1" or address.host.startswith("127.")
-
-
-def is_wildcard(address: Address) -> bool:
-    """Whether it stands for all addresses of this machine."""
-    return address.host in ("0.0.0.0", "::")
 
 
 def bind(address: Address, *, shared: bool) -> socket.socket:
@@ -94,6 +91,8 @@ def reserve(listen: Listen) -> tuple[Listen, list[socket.socket]]:
         kind = Conflict if error.errno == errno.EADDRINUSE else BadRequest
         raise kind(
             f"can't listen on {listen}: {error.strerror}",
-            hint="Stop what uses the port, or choose another address with --listen.",
+            hint="Stop what uses the port, or choose another address with "
+            f"{'--private' if listen.door == PRIVATE else '--listen'}. A second node on this machine"
+            " needs --data, --listen and --private of its own.",
         ) from error
     return listen, held

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from tierce.cluster.member import Member
 from tierce.core.codec import decode, encode
@@ -28,17 +29,19 @@ class TiercePeers:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._stores: dict[tuple[str, bool], Batcher[Small, bool]] = {}
-        self._reads: dict[str, Batcher[Digest, bytes | int | None]] = {}
+        self._stores: dict[tuple[str, str, bool], Batcher[Small, bool]] = {}
+        self._reads: dict[tuple[str, str], Batcher[Digest, bytes | int | None]] = {}
 
     async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
         if source.data is not None and source.size <= PACK_LIMIT_MAX_BYTES:
-            key = member.private, healing
+            key = member.node_id, member.private, healing
             batcher = self._stores.get(key)
             if batcher is None:
                 batcher = self._stores[key] = self._store_batcher(*key)
             return await batcher.submit(Small(source.digest, source.data))
-        path = f"{messages.BLOBS}{source.digest}{messages.HEALING if healing else ''}"
+        kind = messages.HEALING if healing else messages.NEW
+        receiver = quote(member.node_id, safe="")
+        path = f"{messages.BLOBS}{source.digest}{kind}{messages.TO}{receiver}"
         answer = await self._transport.upload(
             member.private, path, source.size, source.stream(), source.digest
         )
@@ -61,7 +64,7 @@ class TiercePeers:
             answer = await self._exchange(
                 member.private,
                 messages.FIND,
-                messages.FindRequest(part, prove),
+                messages.FindRequest(part, prove, member.node_id),
                 messages.FindAnswer,
                 seconds,
             )
@@ -69,9 +72,10 @@ class TiercePeers:
         return sizes
 
     async def read(self, member: Member, digest: Digest) -> bytes | int:
-        batcher = self._reads.get(member.private)
+        key = member.node_id, member.private
+        batcher = self._reads.get(key)
         if batcher is None:
-            batcher = self._reads[member.private] = self._read_batcher(member.private)
+            batcher = self._reads[key] = self._read_batcher(*key)
         found = await batcher.submit(digest)
         if found is None:
             raise NotFound(f"{digest} is not on {member.node_id}")
@@ -92,7 +96,7 @@ class TiercePeers:
         answer = await self._exchange(
             member.private,
             messages.DELETE,
-            messages.DeleteRequest([digest]),
+            messages.DeleteRequest([digest], member.node_id),
             messages.DeleteAnswer,
             PEER_ANSWER_SECONDS,
         )
@@ -112,12 +116,12 @@ class TiercePeers:
         for reading in self._reads.values():
             await reading.close()
 
-    def _store_batcher(self, address: str, healing: bool) -> Batcher[Small, bool]:
+    def _store_batcher(self, node_id: str, address: str, healing: bool) -> Batcher[Small, bool]:
         async def send(items: list[Small]) -> list[bool | TierceError]:
             answer = await self._exchange(
                 address,
                 messages.STORE,
-                messages.StoreRequest(items, healing),
+                messages.StoreRequest(items, healing, node_id),
                 messages.StoreAnswer,
                 PEER_STALL_SECONDS,
             )
@@ -128,12 +132,12 @@ class TiercePeers:
 
         return Batcher(send, weigh=lambda item: len(item.data), in_flight=PEER_BATCHES_IN_FLIGHT)
 
-    def _read_batcher(self, address: str) -> Batcher[Digest, bytes | int | None]:
+    def _read_batcher(self, node_id: str, address: str) -> Batcher[Digest, bytes | int | None]:
         async def send(items: list[Digest]) -> list[bytes | int | TierceError | None]:
             answer = await self._exchange(
                 address,
                 messages.READ,
-                messages.ReadRequest(items),
+                messages.ReadRequest(items, node_id),
                 messages.ReadAnswer,
                 PEER_ANSWER_SECONDS,
             )

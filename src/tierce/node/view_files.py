@@ -56,7 +56,13 @@ class ViewWriter:
             return
         _replace(self._data / LIVE, view, durable=False)
         # Incarnations and suspicions come and go; what a later start needs changes rarely.
-        kept = [(each.node_id, each.private, each.draining) for each in view.members]
+        kept = [
+            (
+                each.node_id, each.private, each.draining, each.zone, each.weight,
+                each.replication, each.max_replication,
+            )
+            for each in view.members
+        ]  # fmt: skip
         if kept != self._kept and _replace(self._data / KEPT, view, durable=True):
             self._kept = kept
 

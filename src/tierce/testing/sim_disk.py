@@ -126,7 +126,7 @@ class SimStore:
             return _LargeBlob(self, digest, data, self._disk.written[digest])
         if not digest.fits(data):
             self.set_aside(digest, data)
-            raise NotFound(f"{digest} is not here")
+            raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
         return SmallBlob(digest, data)
 
     async def stat(self, digest: Digest) -> int:

@@ -294,6 +294,7 @@ class FakeNode:
             self.store,
             spools,
             self.healer.condemned,
+            node_id=node_id,
             is_draining=lambda: self.placement().me.draining,
             gossip=_unasked,
             control=_unasked,

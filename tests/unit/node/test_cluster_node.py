@@ -223,7 +223,9 @@ def test_a_node_can_be_drained_by_itself(tmp_path: Path) -> None:
 
 def test_a_drain_that_leaves_too_few_nodes_is_refused(tmp_path: Path) -> None:
     async def check(nodes: Nodes) -> None:
-        with pytest.raises(Conflict, match="2 copies are asked for, and only 1"):
+        with pytest.raises(
+            Conflict, match="copies asked for: 2; other nodes that can hold them now: 1"
+        ):
             await nodes["a"].drain("b")
         assert not nodes["b"].core.placement().me.draining
 

@@ -42,6 +42,7 @@ class Bench:
             self.store,
             spooler(directory, self.room, memory_limit_bytes=GIB),
             self.condemned,
+            node_id="me",
             is_draining=lambda: self.is_draining,
             gossip=self.gossip,
             control=self.control,
@@ -300,14 +301,6 @@ def test_blobs_are_read_in_the_order_of_the_question(tmp_path: Path) -> None:
     on_bench(tmp_path, check)
 
 
-def test_a_bad_copy_is_not_sent(tmp_path: Path) -> None:
-    async def check(bench: Bench) -> None:
-        bench.store.blobs[DIGEST] = b"x" + DATA[1:]
-        assert await bench.read(DIGEST) == [None]
-
-    on_bench(tmp_path, check)
-
-
 def test_an_answer_is_bounded_and_what_does_not_fit_comes_as_its_size(tmp_path: Path) -> None:
     async def check(bench: Bench) -> None:
         size = 64 * KIB
@@ -421,5 +414,52 @@ def test_gossip_and_control_go_to_those_who_know(tmp_path: Path) -> None:
         assert await bench.service.exchange(messages.GOSSIP, b"x") == b"gossip of x"
         request = encode(messages.ControlRequest("drain", b"{}"))
         assert await bench.service.exchange(messages.CONTROL, request) == b"drain {}"
+
+    on_bench(tmp_path, check)
+
+
+def test_what_is_meant_for_another_node_is_neither_kept_nor_vouched_for(tmp_path: Path) -> None:
+    """A node that took over an address must not be counted as the one that had it."""
+
+    async def check(bench: Bench) -> None:
+        await bench.give((DIGEST, DATA))
+        requests = {
+            messages.STORE: messages.StoreRequest([Small(DIGEST, DATA)], to="other"),
+            messages.FIND: messages.FindRequest([DIGEST], True, to="other"),
+            messages.READ: messages.ReadRequest([DIGEST], to="other"),
+            messages.DELETE: messages.DeleteRequest([DIGEST], to="other"),
+        }
+        for path, request in requests.items():
+            with pytest.raises(Unavailable, match="this is me, and other is meant"):
+                await bench.service.exchange(path, encode(request))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield DATA
+
+        path = f"{messages.BLOBS}{DIGEST}{messages.NEW}{messages.TO}other"
+        with pytest.raises(Unavailable, match="other is meant"):
+            await bench.service.upload(path, len(DATA), pieces(), DIGEST)
+        assert list(bench.store.blobs) == [DIGEST]
+
+    on_bench(tmp_path, check)
+
+
+def test_a_blob_stored_anew_is_condemned_no_more(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        for store in (bench.give((DIGEST, DATA)), bench.upload(DATA, DIGEST)):
+            bench.condemned[DIGEST] = None
+            await store
+            assert bench.condemned == {}
+
+    on_bench(tmp_path, check)
+
+
+def test_a_bad_copy_is_not_sent_and_is_no_sign_that_nobody_has_the_blob(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.give((DIGEST, DATA))
+        bench.store.blobs[DIGEST] = b"other"
+        (found,) = await bench.read(DIGEST)
+        assert isinstance(found, Fault)
+        assert found.name == "Unavailable"
 
     on_bench(tmp_path, check)

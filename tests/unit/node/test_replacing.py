@@ -96,3 +96,13 @@ async def test_a_reader_that_leaves_midway_closes_both_copies() -> None:
     await pieces.aclose()
     await blob.aclose()
     assert (local.closed, remote.closed) == (2, 2)
+
+
+async def test_a_copy_that_was_cut_short_is_not_continued_with_a_longer_one() -> None:
+    """Its size was announced, and more than that would be taken for the next answer."""
+    local, remote = Copy(bad_at=0), Copy()
+    local.size -= 10
+    with pytest.raises(Corrupt):
+        await read(blob_of(local, remote))
+    assert remote.streams == []
+    assert remote.closed == 1

@@ -85,7 +85,7 @@ def test_a_small_blob_is_stored_and_read_back(tmp_path: Path) -> None:
 def test_a_large_blob_is_uploaded_and_streamed_back(tmp_path: Path) -> None:
     async def check(made: FakeCluster, peers: TiercePeers) -> None:
         assert await peers.store(B, Streamed(DIGEST, DATA))  # type: ignore[arg-type]
-        assert made.transport.sent == [("b:7071", f"/blobs/{DIGEST}")]
+        assert made.transport.sent == [("b:7071", f"/blobs/{DIGEST}?new&to=b")]
         async with peers.open(B, DIGEST, start=3, stop=9) as incoming:
             assert b"".join([piece async for piece in incoming.pieces]) == DATA[3:9]
 

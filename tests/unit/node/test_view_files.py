@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.unit.node.fakes import members, running
 
 from tierce.cluster.member import View
@@ -72,7 +73,7 @@ def test_the_members_are_kept_anew_only_when_there_are_others(data: Path) -> Non
         writer = ViewWriter(data)
         writer.put(VIEW)
         kept = (data / KEPT).stat().st_ino
-        writer.put(View.of("a", members(3, zone="z", incarnation=5)))
+        writer.put(View.of("a", [structs.replace(each, incarnation=5) for each in VIEW.members]))
         writer.flush()
         assert (data / KEPT).stat().st_ino == kept
         writer.put(View.of("a", members(2)))

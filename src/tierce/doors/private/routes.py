@@ -77,7 +77,7 @@ class PrivateDoor:
         if size is None:
             raise BadRequest("the size is not announced", hint="Send a Content-Length.")
         pieces = body_of(request, NAME)
-        answer = await self._service.upload(request.path, size, pieces, name)
+        answer = await self._service.upload(request.raw_path, size, pieces, name)
         return self._signed(render.message(answer), signed)
 
     async def download(

@@ -160,6 +160,7 @@ async def _stream(
         await connection.send(first)
         sent += len(first)
         async for piece in pieces:
+            assert sent + len(piece) <= length, f"more than the {length} bytes announced"
             await connection.send(piece)
             sent += len(piece)
         assert sent == length, f"{sent} bytes sent, {length} announced"
