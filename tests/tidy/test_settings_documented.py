@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tierce.cli.main import COMMANDS, EXIT_CODES
+from tierce.cli.main import COMMANDS, EXIT_CODES, FATAL_CODE
 from tierce.core.resolve import OTHER_VARIABLES, resolve
 from tierce.core.settings import ENVIRONMENT_PREFIX, SETTINGS
 from tierce.doors.cask.environment import CASK_NAMES
+from tierce.node import runtime
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
 
@@ -67,3 +68,7 @@ def test_the_example_is_accepted() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     found = resolve({}, {}, tomllib.loads(example), "example", Path.read_text)
     assert "file example" in found.origins.values()
+
+
+def test_the_code_of_a_node_that_can_not_go_on_is_the_one_that_is_documented() -> None:
+    assert runtime.FATAL_CODE == FATAL_CODE

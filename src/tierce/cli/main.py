@@ -48,6 +48,7 @@ NOT_FOUND = 3
 REFUSED = 4
 TRY_AGAIN = 5
 CORRUPT = 6
+FATAL_CODE = 9
 INTERRUPTED = 130
 READER_GONE = 141
 
@@ -59,6 +60,7 @@ EXIT_CODES = {
     REFUSED: "refused: the token lacks the right",
     TRY_AGAIN: "unavailable or full: try again later",
     CORRUPT: "corrupt, or not matching its digest",
+    FATAL_CODE: "the node can't be a member of its cluster",
     INTERRUPTED: "interrupted",
     READER_GONE: "whoever read the output went away",
 }

@@ -97,7 +97,11 @@ class Settings:
         "Number of worker processes; auto is one for each processor.",
         default_text="auto",
     )
-    read_only: bool = _setting(False, kinds.switch, "Serve blobs, but take no new ones.")
+    read_only: bool = _setting(
+        False,
+        kinds.switch,
+        "Serve blobs, but keep no new ones; in a cluster, uploads are passed to other nodes.",
+    )
     blob_limit_bytes: int = _setting(
         limits.BLOB_LIMIT_BYTES, kinds.size(1), "Largest blob that is taken, in bytes."
     )
@@ -173,7 +177,7 @@ class Settings:
     advertise: str = _setting(
         "",
         kinds.peer_or_empty,
-        "Address that other nodes are told in place of `private`, behind NAT or in a container.",
+        "Address that other nodes are told in place of `private`; port 0 means that of `private`.",
     )
     join: tuple[str, ...] = _setting(
         (),
@@ -193,9 +197,8 @@ class Settings:
     )
     max_replication: int = _setting(
         0,
-        kinds.whole(0),
-        "Number of copies above which surplus ones are removed; raised to replication if lower.",
-        default_text="replication",
+        kinds.or_auto(kinds.whole(0), lambda: 0, "auto"),
+        "Number of copies above which surplus ones are removed; auto, or less, is replication.",
     )
     zone: str = _setting(
         "",
@@ -205,12 +208,12 @@ class Settings:
     weight: float = _setting(
         1.0,
         kinds.number(limits.WEIGHT_MIN, limits.WEIGHT_MAX),
-        "Share of the blobs that this node takes, beside a node of weight 1.",
+        "Share of the blobs that this node takes, beside a node of weight 1: 0.05 to 100.",
     )
     ring_points: int = _setting(
         limits.RING_POINTS,
         kinds.whole(1, limits.RING_POINTS_MAX),
-        "Points on the ring of a node of weight 1; the same on all nodes.",
+        "Points on the ring of a node of weight 1, 1 to 4096; the same on all nodes.",
     )
     down_grace_seconds: float = _setting(
         limits.DOWN_GRACE_SECONDS,
