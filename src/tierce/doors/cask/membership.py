@@ -47,10 +47,11 @@ class Calls(Protocol):
 
 
 class _Joined(NamedTuple):
-    """How a join ended: what the one who asked is told, and the node's id if it is known now."""
+    """How a join ended: what the one who asked is told, the node's id if it is known now, and why."""
 
     text: str
     node_id: str = ""
+    reason: str = ""
 
 
 class CaskMembership:
@@ -126,17 +127,14 @@ class CaskMembership:
         try:
             url = kinds.base_url.parse(url)
         except BadRequest as error:
-            log.info("can't join a node: %s", error)
-            return _Joined(NOT_RETRIEVED)
+            return _Joined(NOT_RETRIEVED, reason=str(error))
         try:
             node, private = await self._calls.config(url)
             member = node.as_member()
         except Unavailable as error:
-            log.info("can't join a node: %s", error)
-            return _Joined(NOT_RETRIEVED)
+            return _Joined(NOT_RETRIEVED, reason=str(error))
         except BadRequest as error:
-            log.info("can't join the node at %s: %s", url, error)
-            return _Joined(NOT_PARSED)
+            return _Joined(NOT_PARSED, reason=str(error))
         view = self._view()
         if member.node_id == view.me:
             return _Joined(MYSELF, member.node_id)
@@ -155,8 +153,7 @@ class CaskMembership:
         try:
             await self._join_tierce(address)
         except TierceError as error:
-            log.warning("can't join the Tierce node at %s: %s", address, error)
-            return _Joined(error.message)
+            return _Joined(error.message, reason=f"the Tierce node at {address}: {error}")
         return _Joined(added(node_id), node_id)
 
     async def _add(self, member: Member, url: str, my_url: str) -> _Joined:
@@ -203,7 +200,8 @@ class CaskMembership:
                 await self._until_gone(joined.node_id)
                 continue
             if pause_seconds == JOIN_BACKOFF_MIN_SECONDS:
-                log.warning("can't join %s yet: %s; trying again for ever", url, joined.text)
+                reason = joined.reason or joined.text
+                log.warning("can't join %s, and goes on trying: %s", url, reason)
             await asyncio.sleep(pause_seconds * (1 + self._random.random()) / 2)
             pause_seconds = min(2 * pause_seconds, JOIN_BACKOFF_MAX_SECONDS)
 
