@@ -25,6 +25,7 @@ from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError
 from tierce.core.limits import (
     HEAL_QUEUE_BLOBS,
+    HINT_REST_SECONDS,
     SURVEY_BLOBS_PER_SECOND,
     SURVEY_PAGE_BLOBS,
     SURVEY_REST_FACTOR,
@@ -91,6 +92,7 @@ class Healer:
         self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second))
         self._changed = asyncio.Event()
         self._hinted: dict[Digest, None] = {}
+        self._hinted_until: dict[Digest, float] = {}
         self._seen_below: dict[Digest, int] = {}
         self._numbers = Numbers()
         self._phase = "starting"
@@ -116,8 +118,17 @@ class Healer:
         self._changed.set()
 
     def hint(self, digest: Digest) -> None:
-        """Someone found a blob missing or bad here: see to it at once."""
+        """Someone found a blob missing or bad here: see to it at once.
+
+        But not again and again: it may be that nothing can be done now, as on a full disk.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._hinted_until.get(digest, 0.0) > now:
+            return
         if len(self._hinted) < HEAL_QUEUE_BLOBS:
+            if len(self._hinted_until) >= HEAL_QUEUE_BLOBS:
+                self._hinted_until.clear()
+            self._hinted_until[digest] = now + HINT_REST_SECONDS
             self._hinted[digest] = None
             self._changed.set()
             self._on_whole(False)

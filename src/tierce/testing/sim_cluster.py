@@ -212,6 +212,8 @@ class SimCluster:
         reasons = []
         for lost in self._lost:
             for node in self.running:
+                if not node.is_running:  # it was stopped while another one was asked
+                    continue
                 if node.running.placement().view.find(lost) is None:
                     continue
                 reasons.append(f"{node.setup.node_id} still knows {lost}")

@@ -18,8 +18,9 @@ from tests.unit.node.fakes import (
 from tierce.blobs.store import BlobInfo
 from tierce.cluster.member import Member, State
 from tierce.core.digest import Digest
-from tierce.core.errors import Unavailable
+from tierce.core.errors import Full, Unavailable
 from tierce.core.limits import (
+    HINT_REST_SECONDS,
     SURVEY_PAGE_BLOBS,
     SURVEY_REST_SECONDS,
     SURVEY_SECOND_LOOK_SECONDS,
@@ -530,3 +531,24 @@ def test_a_deleted_blob_is_not_brought_back(tmp_path: Path) -> None:
         assert made.holders(digest) == ["a"]
 
     on_cluster(tmp_path, 3, check)
+
+
+def test_a_blob_that_can_not_be_had_back_is_not_fetched_over_and_over(tmp_path: Path) -> None:
+    """To fetch it tells again that it is missing here, which must not start anew at once."""
+
+    async def check(made: FakeCluster) -> None:
+        node = made.nodes["a"]
+        digest = made.nodes["b"].put(content(1))
+
+        async def full(spool: object) -> bool:
+            raise Full("no room")
+
+        node.store.put = full  # type: ignore[method-assign]
+        node.fetcher._on_missing = node.healer.hint
+        async with running(node.healer.run()):
+            node.healer.hint(digest)
+            await asyncio.sleep(HINT_REST_SECONDS * 2.5)
+            reads = sum(path == messages.READ for _, path in made.transport.sent)
+        assert 1 <= reads <= 3
+
+    on_cluster(tmp_path, 2, check)
