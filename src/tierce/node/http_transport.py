@@ -61,16 +61,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def _kinds(base: type[TierceError]) -> Iterator[type[TierceError]]:
-    for kind in base.__subclasses__():
-        if kind.__module__ == errors.__name__:
-            yield kind
-            yield from _kinds(kind)
-
-
-_KINDS = {kind.__name__: kind for kind in _kinds(TierceError)}
-
-
 class HttpTransport:
     """A pool of connections to all peers. Any number of tasks of one event loop may share it.
 
@@ -335,7 +325,4 @@ def _refusal(address: str, answer: Answer) -> TierceError:
         refusal = codec.decode(answer.body, Refusal, "refusal")
     except BadRequest:
         return _unfit(address)
-    kind = _KINDS.get(refusal.error)
-    if kind is None:
-        return Unavailable(f"{address} answers: {refusal.message}", hint=refusal.hint)
-    return kind(refusal.message, hint=refusal.hint)
+    return errors.named(refusal.error, refusal.message, refusal.hint)

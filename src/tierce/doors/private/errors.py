@@ -43,6 +43,6 @@ def render_error(error: TierceError | None) -> Answer:
     if error is None:
         text = "the node failed to answer"
         return render.refusal(500, Unavailable.__name__, text, "This is a defect: see its log.")
-    name = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__).__name__
+    name = errors.name_of(error)
     answer = render.refusal(status_of(error, STATUS), name, error.message, error.hint)
     return completed(answer, error)
