@@ -43,22 +43,26 @@ def serve(settings: Settings, announce: Callable[[str, tuple[Listen, ...]], None
     logs.set_up(role="node", form=settings.log_format, level=settings.log_level)
     check_exposure(settings)
     tls_context(settings)
-    directory = DataDirectory.open(settings.data, settings.node_id)
+    directory = DataDirectory.open(settings.data, settings.node_id, settings.files)
     with contextlib.ExitStack() as held:
         held.callback(directory.close)
         listen = []
-        for wanted in (*settings.listen, settings.private):
+        debug = [settings.objstore_debug] if settings.objstore_debug else []
+        for wanted in (*settings.listen, settings.private, *debug):
             found, reserved = sockets.reserve(wanted)
             listen.append(found)
             for sock in reserved:
                 held.callback(sock.close)
+        found_debug = listen.pop() if debug else None
         private = listen.pop()
         settings = replace(
             settings,
             data=directory.path,
+            files=settings.files and settings.files.resolve(),
             node_id=directory.identity.node_id,
             listen=tuple(listen),
             private=private,
+            objstore_debug=found_debug,
         )
 
         def ready() -> None:

@@ -20,24 +20,33 @@ from tierce.core.settings import Settings
 from tierce.doors.cask.control import AgentControl
 from tierce.doors.cask.routes import cask_door
 from tierce.doors.native.routes import native_door
+from tierce.doors.objstore.private import Journal, PrivateApi, debug_door
+from tierce.doors.objstore.routes import objstore_door
 from tierce.doors.shared.connection import Pace
 from tierce.doors.shared.door import Door
+from tierce.names.lmdb_index import DATABASES
 from tierce.node import sockets
 from tierce.node.data_path import DataPath
 from tierce.node.discovery import check_installed
+from tierce.node.names_parts import Names, ObjectPaths
 from tierce.node.runtime import Stop
 from tierce.node.sockets import WILDCARDS
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster, Control
+from tierce.service.levels import Levels
+from tierce.service.objects import Objects
 from tierce.service.status import Identity, StatusReporter
 
 
 class Parts(NamedTuple):
-    """What doors need beside the settings: the disk, the way of blobs, and the agent's ear."""
+    """What doors need beside the settings: the disk, the ways of blobs and objects, the agent's ear."""
 
     disk: Disk
     path: DataPath
+    names: Names
+    objects: ObjectPaths
+    journal: Journal
     control: Control
     ask_agent: Callable[[], Awaitable[dict[str, Any] | None]]
 
@@ -98,12 +107,13 @@ def open_disk(settings: Settings, stop: Stop) -> Disk:
 
     return Disk(
         settings.data,
+        files=settings.files,
         pack_limit_bytes=settings.pack_limit_bytes,
         blob_limit_bytes=settings.blob_limit_bytes,
         space=SpaceGuard(
             settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
         ),
-        environment=Environment(settings.data / "lmdb", on_broken=broken),
+        environment=Environment(settings.data / "lmdb", databases=DATABASES, on_broken=broken),
     )
 
 
@@ -119,7 +129,15 @@ def pace(settings: Settings) -> Pace:
 
 def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
     """The public doors, each with where it listens."""
-    blobs = Blobs(parts.disk.store, parts.disk.spooler, parts.disk.space, parts.path)
+    blobs = Blobs(
+        parts.disk.store,
+        parts.disk.spooler,
+        parts.disk.space,
+        parts.path,
+        is_named=lambda digest: bool(parts.names.index.refers(digest)),
+    )
+    objects = Objects(blobs, parts.names.index, parts.objects.objects)
+    near_cache = Levels(blobs, parts.objects.levels)
     access = Access(settings.tokens, settings.anonymous_rights_in_force)
     cluster = Cluster(parts.control)
     identity = Identity(
@@ -132,14 +150,30 @@ def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
     reporter = StatusReporter(identity, blobs, parts.ask_agent)
     for listen in settings.listen:
         if listen.door == "native":
-            door = native_door(blobs, access, reporter, cluster, log_requests=settings.access_log)
+            door = native_door(
+                blobs, access, reporter, cluster, objects, log_requests=settings.access_log
+            )
             yield listen, door
+        elif listen.door == "objstore":
+            yield (
+                listen,
+                objstore_door(near_cache, access, reporter, log_requests=settings.access_log),
+            )
         else:
             control = AgentControl(parts.control)
             yield (
                 listen,
                 cask_door(settings, listen, blobs, access, reporter, control, advertised(settings)),
             )
+    if settings.objstore_debug is not None:
+        api = objstore_api(settings, parts)
+        yield settings.objstore_debug, debug_door(api, access, log_requests=settings.access_log)
+
+
+def objstore_api(settings: Settings, parts: Parts) -> PrivateApi:
+    """The handlers of objstore's private API, for whichever door has them."""
+    blobs = Blobs(parts.disk.store, parts.disk.spooler, parts.disk.space, parts.path)
+    return PrivateApi(Levels(blobs, parts.objects.levels), parts.journal, settings.node_id)
 
 
 def advertised(settings: Settings) -> str:

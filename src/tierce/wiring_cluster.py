@@ -19,7 +19,8 @@ from tierce.blobs.local import Disk
 from tierce.cluster.member import Member, View
 from tierce.cluster.signing import Verifier
 from tierce.core.digest import Digest
-from tierce.core.errors import TierceError
+from tierce.core.errors import NotFound, TierceError
+from tierce.core.limits import FILL_SECONDS
 from tierce.core.settings import Settings
 from tierce.doors.cask.calls import CaskCalls
 from tierce.doors.cask.control import ORDERS, AgentControl, carry_out
@@ -27,17 +28,23 @@ from tierce.doors.cask.membership import CaskMembership
 from tierce.doors.cask.neighbors import Neighbors
 from tierce.doors.cask.peers import CaskPeers
 from tierce.doors.cask.render import base_url
+from tierce.doors.objstore.private import private_routes
 from tierce.doors.private.routes import private_door
+from tierce.names.record import NEAR_CACHE_BUCKET, Record
 from tierce.node import sockets, view_files
 from tierce.node.agent import AgentClient
 from tierce.node.cluster_node import ClusterNode, Pacing
 from tierce.node.data_path import DataPath, PlacementCell
 from tierce.node.dialects import DialectPeers
+from tierce.node.directory import epoch_name
 from tierce.node.discovery import Discovery
 from tierce.node.http_transport import HttpTransport
+from tierce.node.names_parts import Names, object_paths
+from tierce.node.names_peers import NamesPeers
 from tierce.node.runtime import FATAL_CODE, Stop
 from tierce.node.tierce_peers import TiercePeers
-from tierce.wiring import Parts, advertised, pace
+from tierce.wiring import Parts, advertised, objstore_api, pace
+from tierce.wiring_names import NodeJournal, open_names
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +57,8 @@ class Agent(NamedTuple):
 
     node: ClusterNode
     cask: CaskMembership
+    names: Names
+    transport: HttpTransport
 
     async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carry out an order of this node's doors (service/cluster.py)."""
@@ -63,7 +72,15 @@ class Agent(NamedTuple):
         async def ask() -> dict[str, Any]:
             return self.node.status()
 
-        return Parts(disk, self.node.path, self, ask)
+        paths = self.node.names.paths
+
+        async def hurry() -> None:
+            self.node.names.sync.hurry()
+
+        journal = NodeJournal(
+            disk, self.names, paths.levels, self.node.placement, self.transport, hurry
+        )
+        return Parts(disk, self.node.path, self.names, paths, journal, self, ask)
 
 
 @contextlib.asynccontextmanager
@@ -80,7 +97,7 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             report.add_done_callback(lambda _: reports.pop(digest, None))
 
     async with contextlib.AsyncExitStack() as held:
-        transport = HttpTransport(settings.cluster_secret)
+        transport = HttpTransport(settings.signing_secret)
         await transport.start()
         held.push_async_callback(transport.close)
         tierce = TiercePeers(transport)
@@ -91,9 +108,42 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
         peers = DialectPeers({"tierce": tierce, "cask": CaskPeers(calls, cask_control.copied)})
         path = DataPath(disk.store, disk.spooler, disk.space, peers, placement, missing)
         held.push_async_callback(path.close)
+        names = open_names(settings, disk)
+        await names.index.begin_epoch(epoch_name(settings.data))
+        records = NamesPeers(transport, me=settings.node_id)
+        held.push_async_callback(records.close)
+
+        async def fill(key: str) -> Record:
+            await control.call("fill", {"key": key}, FILL_SECONDS)
+            found = names.index.get(NEAR_CACHE_BUCKET, key)
+            if found is None or found.deleted:
+                raise NotFound(f"{key} was deleted")
+            return found
+
+        objects = object_paths(
+            names,
+            settings.node_id,
+            disk.store,
+            disk.spooler,
+            path,
+            peers,
+            records,
+            transport,
+            placement,
+            fill_here=fill,
+            wall_clock=time.time_ns,
+        )
         following = asyncio.create_task(view_files.follow(settings.data, placement.update))
         try:
-            yield Parts(disk, path, control, control.status)
+            journal = NodeJournal(
+                disk,
+                names,
+                objects.levels,
+                placement,
+                transport,
+                lambda: control.call("hurry", {}),
+            )
+            yield Parts(disk, path, names, objects, journal, control, control.status)
         finally:
             await _cancel(following, *reports.values())
 
@@ -103,14 +153,19 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
     """This node's part in the cluster, until the block ends. Its data directory is open."""
     writer = view_files.ViewWriter(settings.data)
     async with contextlib.AsyncExitStack() as held:
-        transport = HttpTransport(settings.cluster_secret)
+        transport = HttpTransport(settings.signing_secret)
         await transport.start()
         held.push_async_callback(transport.close)
         calls = await held.enter_async_context(CaskCalls(settings.cluster_secret))
         agent = _agent(settings, disk, transport, calls, writer, stop)
+        # Before anyone may write: what is written belongs to this run's epoch.
+        await agent.names.index.begin_epoch(epoch_name(settings.data))
         held.push_async_callback(agent.node.close)
-        verifier = Verifier(settings.cluster_secret)
-        door = private_door(agent.node.service, verifier, log_requests=settings.access_log)
+        verifier = Verifier(settings.signing_secret)
+        more = private_routes(objstore_api(settings, agent.parts(disk)), verifier)
+        door = private_door(
+            agent.node.service, verifier, more=more, log_requests=settings.access_log
+        )
         server = door.server(pace(settings))
         held.push_async_callback(server.drain, _PRIVATE_DRAIN_SECONDS)
         for address in sockets.resolve(settings.private):
@@ -120,7 +175,7 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
             gossip = agent.node.gossip
             address_of_mine = advertised(settings)
             found = Discovery(
-                settings.node_id, address_of_mine, settings.cluster_secret, gossip.join
+                settings.node_id, address_of_mine, settings.signing_secret, gossip.join
             )
             running.append(asyncio.create_task(found.run()))
         for task in running:
@@ -153,6 +208,7 @@ def _agent(
     def copied(node_id: str, worked: bool) -> None:
         membership.copied(node_id, worked)
 
+    names = open_names(settings, disk)
     node = ClusterNode(
         _announced(settings, kept),
         disk.store,
@@ -165,6 +221,7 @@ def _agent(
             scrub_interval_seconds=settings.scrub_interval_seconds,
             scrub_bytes_per_second=settings.scrub_bytes_per_second,
         ),
+        names=names,
         random=random.Random(),  # noqa: S311 (no secret)
         on_view=writer.put,
         on_conflict=on_conflict,
@@ -184,7 +241,7 @@ def _agent(
         view=lambda: node.placement().view,
         on_change=node.set_others,
     )
-    return Agent(node, membership)
+    return Agent(node, membership, names, transport)
 
 
 def _announced(settings: Settings, kept: View | None) -> Member:

@@ -32,7 +32,7 @@ PROBLEMS = {**{NAMES[kind]: status for kind, status in STATUS.items()}, OUR_MIST
 
 def routes() -> list[str]:
     unused: Any = None
-    found = NativeDoor(unused, unused, unused, unused).routes()
+    found = NativeDoor(unused, unused, unused, unused, unused).routes()
     return [f"{route.method} {route.path}" for route in found]
 
 

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -42,7 +42,9 @@ Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
 
 BLOBS = "blobs"
 COUNTS = "counts"
-_DATABASES = (BLOBS, COUNTS)
+MANAGED = "managed"
+LOOSE = "loose"
+_DATABASES = (BLOBS, COUNTS, MANAGED, LOOSE)
 _COUNTS_VERSION = 1
 _METADATA_PAGES = 2
 
@@ -68,6 +70,10 @@ class WriteBatch:
 
     def delete(self, database: str, key: bytes) -> bool:
         return self._transaction.delete(key, db=self._databases[database])
+
+    def cursor(self, database: str) -> Any:
+        """A cursor, to be used, and closed, while the change runs."""
+        return self._transaction.cursor(db=self._databases[database])
 
     def count(self, kind: str, blobs: int, size: int) -> None:
         """Add to the counts of a kind of store; written once, when the batch ends."""
@@ -95,12 +101,16 @@ class _Write(NamedTuple):
 
 
 class Environment:
-    """One process's handle on ``<data>/lmdb``. Reads from any thread, writes from one event loop."""
+    """One process's handle on ``<data>/lmdb``. Reads from any thread, writes from one event loop.
+
+    ``databases`` are the names of those that layers above keep here, beside the blobs'.
+    """
 
     def __init__(
         self,
         directory: Path,
         *,
+        databases: Sequence[str] = (),
         map_bytes: int = LMDB_MAP_BYTES,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
@@ -115,7 +125,8 @@ class Environment:
                 readahead=False,
                 meminit=False,
             )
-            self._databases = {name: self._lmdb.open_db(name.encode()) for name in _DATABASES}
+            names = dict.fromkeys((*_DATABASES, *databases))
+            self._databases = {name: self._lmdb.open_db(name.encode()) for name in names}
             # A process that was killed leaves its reader's slot, which would pin old pages.
             self._lmdb.reader_check()
             sync_directory(directory)  # LMDB syncs its file, but not the name of a new one
@@ -130,6 +141,12 @@ class Environment:
     def read(self) -> AbstractContextManager[Transaction]:
         """A snapshot to read from. Copy values out before it ends, and end it soon."""
         return self._lmdb.begin(buffers=True)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[WriteBatch]:
+        """As :meth:`read`, for what looks at a batch; nothing can be written to it."""
+        with self.read() as transaction:
+            yield WriteBatch(transaction, self._databases)
 
     def database(self, name: str) -> Any:
         """The handle of a database, for cursors and gets in a read transaction."""

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tierce.blobs import layout
-from tierce.blobs.environment import Environment
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.file_reading import FileBlob, Finding, OpenFile
+from tierce.blobs.marks import Marking, claim_all, managed_of
 from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, Counts
@@ -46,7 +47,10 @@ class FilesStore:
         environment: Environment,
         quarantine: Quarantine,
         pool: Executor,
+        marking: Marking | None = None,
     ) -> None:
+        self._marking = marking or Marking()
+        self._marking.places.append(self.has_in)
         self._directory = directory
         self._root = str(directory)
         self._spooler = spooler
@@ -55,18 +59,54 @@ class FilesStore:
         self._pool = pool
         self._durable_directories: set[Path] = set()
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         if spool.path is None:
-            return await self._put_from_memory(spool)
+            return await self._put_from_memory(spool, managed)
         path, digest = spool.path, spool.digest
+        if managed:
+            await self._environment.write(lambda batch: self._marking.put(batch, digest, True))
+        elif managed is False:
+            await claim_all(self._environment, [digest])
         # Whoever gives up waiting must not leave the blob uncounted.
-        return await asyncio.shield(self._put_and_count(path, digest, spool.size))
+        return await asyncio.shield(self._put_and_count(path, digest, spool.size, managed))
 
-    async def _put_and_count(self, path: Path, digest: Digest, size: int) -> bool:
+    async def _put_and_count(
+        self, path: Path, digest: Digest, size: int, managed: bool | None
+    ) -> bool:
         created = await self._in_thread(lambda: self._take_over(path, digest), "storing a blob")
-        if created:
-            self._count(1, size)
+
+        def change(batch: WriteBatch) -> None:
+            if created:
+                batch.count(KIND, 1, size)
+            if managed is False:
+                self._marking.put(batch, digest, False)
+
+        await self._environment.write(change)
+        if managed is False and not await self._stays(digest):
+            # It was collected between the link and the claim; now it can't be any more.
+            return await self._put_and_count(path, digest, size, None)
         return created
+
+    async def keep(self, spool: Spool) -> None:
+        """Put a blob again if it is gone, now that a record refers to it: see LocalStore.put_along."""
+        if not await self._stays(spool.digest):
+            await self.put(spool, managed=None)
+
+    async def _stays(self, digest: Digest) -> bool:
+        """Whether a blob is there, once nobody is any more just about to remove it."""
+
+        def look() -> bool:
+            try:
+                with _locked(self._path(digest).parent, fcntl.LOCK_SH):
+                    return self._size(digest) is not None
+            except FileNotFoundError:
+                return False
+
+        return await self._in_thread(look, "looking for a blob")
+
+    def has_in(self, batch: WriteBatch, digest: Digest) -> bool:
+        """Whether a blob is here. The transaction only says when: no file appears unmarked later."""
+        return self._size(digest) is not None
 
     async def open(self, digest: Digest) -> FileBlob:
         # Most look-ups of a cluster's node find nothing, and a thread costs more than looking does.
@@ -116,21 +156,45 @@ class FilesStore:
             file.close()
 
     async def delete(self, digest: Digest) -> bool:
-        def unlink() -> int | None:
-            path = self._path(digest)
-            try:
-                size = layout.content_bytes(path.stat().st_size) or 0
-                path.unlink()
-            except FileNotFoundError:
-                return None
-            sync_directory(path.parent)
-            return size
-
-        size = await self._in_thread(unlink, "deleting a blob")
+        size = await self._in_thread(lambda: self._unlink(digest), "deleting a blob")
+        await self.claim([digest])
         if size is None:
             return False
         self._count(-1, -size)
         return True
+
+    async def remove_if(self, digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
+        """Remove a blob if, while nobody can put it, that is still wanted. False if it stays."""
+
+        def remove() -> int | None:
+            try:
+                with _locked(self._path(digest).parent, fcntl.LOCK_EX):
+                    return self._unlink(digest) if is_wanted_gone() else None
+            except FileNotFoundError:
+                return None
+
+        size = await self._in_thread(remove, "deleting a blob")
+        if size is None:
+            return False
+        self._count(-1, -size)
+        return True
+
+    def _unlink(self, digest: Digest) -> int | None:
+        """Remove a file, durably; its content's size in bytes, or None if there was none."""
+        path = self._path(digest)
+        try:
+            size = layout.content_bytes(path.stat().st_size) or 0
+            path.unlink()
+        except FileNotFoundError:
+            return None
+        sync_directory(path.parent)
+        return size
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        await claim_all(self._environment, digests)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        return managed_of(self._environment, digests)
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         return await self._in_thread(lambda: self._list(after, limit), "listing blobs")
@@ -142,14 +206,14 @@ class FilesStore:
         """Replace the counts by those of a full walk."""
         await self._environment.write(lambda batch: batch.set_counts(KIND, counts))
 
-    async def _put_from_memory(self, small: Spool) -> bool:
+    async def _put_from_memory(self, small: Spool, managed: bool | None) -> bool:
         """A body small enough for memory still gets a file here, by way of a spool that writes one."""
         assert small.data is not None
         spool = self._spooler.new(small.digest.algorithm, memory_limit_bytes=-1)
         try:
             await spool.write(small.data)
             await spool.finish()
-            return await self.put(spool)
+            return await self.put(spool, managed=managed)
         finally:
             await spool.discard()
 
@@ -162,7 +226,7 @@ class FilesStore:
                 piece = functools.partial(file.read, start, length)
                 await spool.write(await self._in_thread(piece, "reading a blob"))
             if await spool.finish() == file.digest:
-                await self.put(spool)
+                await self.put(spool, managed=None)
                 log.warning("the checksum table of %s was made anew", file.digest)
         finally:
             await spool.discard()
@@ -176,7 +240,7 @@ class FilesStore:
             if not created:
                 # Ours is known to be good, and what lies there, if anything, may not be.
                 created = not path.exists()
-                os.replace(spooled, path)
+                _replace(spooled, path)
             os.fsync(directory)
         return created
 
@@ -281,6 +345,12 @@ def _link(spooled: Path, path: Path) -> bool:
             raise
         return False
     return True
+
+
+def _replace(spooled: Path, path: Path) -> None:
+    """Put a file in the place of another one, and keep its own name as well where links are had."""
+    again = spooled.with_suffix(".again")
+    os.replace(again if _link(spooled, again) else spooled, path)
 
 
 @contextlib.contextmanager

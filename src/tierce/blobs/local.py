@@ -6,32 +6,130 @@ setting between two starts, so a blob may be found on either side, or on both.
 
 import contextlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeAlias, TypeVar
 
-from tierce.blobs.environment import Environment
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.files import FilesStore
-from tierce.blobs.packed import PackedStore
+from tierce.blobs.marks import (
+    Marking,
+    blob_of,
+    claim_all,
+    drop,
+    is_due,
+    loose_before,
+    managed_of,
+)
+from tierce.blobs.packed import PackedStore, digest_of
 from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound
+from tierce.core.errors import BadRequest, NotFound
 from tierce.core.limits import BLOB_LIMIT_BYTES, DISK_THREADS, PACK_LIMIT_BYTES
+
+T = TypeVar("T")
+Referred: TypeAlias = Callable[[WriteBatch, Digest], bool]
+"""Whether a record refers to a blob, in the eyes of a transaction."""
+
+
+class Collected(NamedTuple):
+    """How many entries were looked at, and the blobs that were removed."""
+
+    seen: int
+    removed: list[Digest]
 
 
 class LocalStore:
     """A packed store and a files store under one contract."""
 
-    def __init__(self, packed: PackedStore, files: FilesStore) -> None:
+    def __init__(
+        self, packed: PackedStore, files: FilesStore, environment: Environment, marking: Marking
+    ) -> None:
         self.packed = packed
         self.files = files
+        self._environment = environment
+        self.marking = marking
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         store = self.packed if spool.path is None else self.files
-        return await store.put(spool)
+        return await store.put(spool, managed=managed)
+
+    async def put_along(self, spool: Spool, change: Callable[[WriteBatch], T]) -> T:
+        """Store a managed blob, and apply the change that makes a record refer to it.
+
+        A small blob appears in the same transaction, a large one just before; so the record never
+        appears without it. ``change`` may raise before it writes, and then nothing is referred to.
+        """
+        data = spool.data
+        if data is None:
+            await self.files.put(spool, managed=True)
+            result = await self._environment.write(change)
+            # Between the two it may have been collected, if that took as long as the grace time.
+            await self.files.keep(spool)
+            return result
+        digest = spool.digest
+
+        def both(batch: WriteBatch) -> T:
+            result = change(batch)
+            self.packed.put_in(batch, digest, data, True, is_loose=False)
+            return result
+
+        return await self._environment.write(both, len(data))
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        await claim_all(self._environment, digests)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        return managed_of(self._environment, digests)
+
+    async def collect(self, before: int, limit: int, is_referred_to: Referred) -> Collected:
+        """Remove managed blobs that nothing has referred to since ``before``, milliseconds since 1970.
+
+        Looks at ``limit`` entries at most. ``is_referred_to`` is asked in the transaction that
+        removes the blob, or, for a file, while nobody can put it.
+        """
+        in_files: list[tuple[bytes, Digest]] = []
+        removed: list[Digest] = []
+
+        def sweep(batch: WriteBatch) -> int:
+            entries = loose_before(batch, before, limit)
+            for entry in entries:
+                digest = digest_of(blob_of(entry))
+                if digest is None or not is_due(batch, entry) or is_referred_to(batch, digest):
+                    drop(batch, entry)
+                elif self.files.has_in(batch, digest):
+                    in_files.append((entry, digest))
+                else:
+                    if self.packed.delete_in(batch, digest):
+                        removed.append(digest)
+                    drop(batch, entry)
+            return len(entries)
+
+        seen = await self._environment.write(sweep)
+        for entry, digest in in_files:
+            if await self._collect_file(entry, digest, is_referred_to):
+                removed.append(digest)
+        return Collected(seen, removed)
+
+    async def _collect_file(self, entry: bytes, digest: Digest, is_referred_to: Referred) -> bool:
+        def still() -> bool:
+            with self._environment.snapshot() as batch:
+                return is_due(batch, entry) and not is_referred_to(batch, digest)
+
+        removed = await self.files.remove_if(digest, still)
+
+        def finish(batch: WriteBatch) -> None:
+            if removed and is_due(batch, entry) and not is_referred_to(batch, digest):
+                self.packed.delete_in(batch, digest)  # there may be one of each; and the mark
+            drop(batch, entry)
+
+        if removed or not still():
+            await self._environment.write(finish)
+        return removed
 
     async def open(self, digest: Digest) -> OpenBlob:
         try:
@@ -85,12 +183,16 @@ class LocalStore:
 
 
 class Disk:
-    """Everything that a data directory's blobs need, opened together and closed together."""
+    """Everything that a data directory's blobs need, opened together and closed together.
+
+    ``files`` is where large blobs are, on the same file system; ``data/files`` if it is None.
+    """
 
     def __init__(
         self,
         data: Path,
         *,
+        files: Path | None = None,
         pack_limit_bytes: int = PACK_LIMIT_BYTES,
         blob_limit_bytes: int = BLOB_LIMIT_BYTES,
         space: SpaceGuard | None = None,
@@ -108,15 +210,19 @@ class Disk:
             blob_limit_bytes=blob_limit_bytes,
         )
         quarantine = Quarantine(data / "quarantine")
+        marking = Marking()
         self.store = LocalStore(
-            PackedStore(self.environment, quarantine, self.pool),
+            PackedStore(self.environment, quarantine, self.pool, marking),
             FilesStore(
-                data / "files",
+                files or data / "files",
+                marking=marking,
                 spooler=self.spooler,
                 environment=self.environment,
                 quarantine=quarantine,
                 pool=self.pool,
             ),
+            self.environment,
+            marking,
         )
 
     async def close(self) -> None:
@@ -125,10 +231,18 @@ class Disk:
         await self.environment.close()
 
 
-def make_directories(data: Path) -> None:
-    """Create the parts of a data directory that blobs need, durably. Raises OSError."""
-    for name in ("lmdb", "files", "tmp", "quarantine"):
-        (data / name).mkdir(parents=True, exist_ok=True)
+def make_directories(data: Path, files: Path | None = None) -> None:
+    """Create the parts of a data directory that blobs need, durably. Raises OSError, BadRequest."""
+    files = files or data / "files"
+    for path in (data / "lmdb", files, data / "tmp", data / "quarantine"):
+        path.mkdir(parents=True, exist_ok=True)
+    if files.stat().st_dev != data.stat().st_dev:
+        raise BadRequest(
+            f"{files} is on another file system than {data}",
+            hint="Put both on the same one: a blob gets its place there by a rename.",
+        )
     sync_directory(data)
+    with contextlib.suppress(PermissionError):
+        sync_directory(files.parent)
     with contextlib.suppress(PermissionError):  # the directory above may belong to someone else
         sync_directory(data.parent)

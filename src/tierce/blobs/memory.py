@@ -14,11 +14,16 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.blobs: dict[Digest, bytes] = {}
+        self.marks: set[Digest] = set()
         self.quarantined: list[tuple[Digest, bytes]] = []
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         assert spool.data is not None, "a memory store takes bodies from memory"
         created = spool.digest not in self.blobs
+        if created and managed:
+            self.marks.add(spool.digest)
+        elif managed is False:
+            self.marks.discard(spool.digest)
         self.blobs[spool.digest] = spool.data
         return created
 
@@ -44,7 +49,14 @@ class MemoryStore:
         return len(data)
 
     async def delete(self, digest: Digest) -> bool:
+        self.marks.discard(digest)
         return self.blobs.pop(digest, None) is not None
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        self.marks.difference_update(digests)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        return [digest in self.marks for digest in digests]
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         names = sorted(digest for digest in self.blobs if after is None or digest > after)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 
 from tierce.blobs.environment import BLOBS, Environment, WriteBatch
+from tierce.blobs.marks import Marking, claim, claim_all, key_of, managed_of
 from tierce.blobs.quarantine import Quarantine
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, Counts
@@ -41,35 +42,71 @@ class SmallBlob:
 class PackedStore:
     """A BlobStore in the node's LMDB environment. For bodies that a spool keeps in memory."""
 
-    def __init__(self, environment: Environment, quarantine: Quarantine, pool: Executor) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        quarantine: Quarantine,
+        pool: Executor,
+        marking: Marking | None = None,
+    ) -> None:
+        self._marking = marking or Marking()
+        self._marking.places.append(self.has_in)
         self._environment = environment
         self._quarantine = quarantine
         self._pool = pool
         self._blobs = environment.database(BLOBS)
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         assert spool.data is not None, "a packed blob comes from memory"
-        key = _key(spool.digest)
-        value = _VERSION + spool.data
+        digest, data = spool.digest, spool.data
+        return await self._environment.write(
+            lambda batch: self.put_in(batch, digest, data, managed), len(data)
+        )
 
-        def change(batch: WriteBatch) -> bool:
-            if batch.add(BLOBS, key, value):
-                batch.count(KIND, 1, len(value) - 1)
-                return True
-            old = batch.get(BLOBS, key)
-            if old is not None and old != value:  # a bad copy, replaced by the good bytes at hand
-                batch.count(KIND, 0, len(value) - len(old))
-                batch.put(BLOBS, key, value)
+    def put_in(
+        self,
+        batch: WriteBatch,
+        digest: Digest,
+        data: bytes,
+        managed: bool | None,
+        *,
+        is_loose: bool = True,
+    ) -> bool:
+        """Put a blob as a part of a transaction (see BlobStore.put, and marks.py)."""
+        key = key_of(digest)
+        value = _VERSION + data
+        self._marking.put(batch, digest, managed, is_loose=is_loose)
+        if batch.add(BLOBS, key, value):
+            batch.count(KIND, 1, len(data))
+            return True
+        old = batch.get(BLOBS, key)
+        if old is not None and old != value:  # a bad copy, replaced by the good bytes at hand
+            batch.count(KIND, 0, len(value) - len(old))
+            batch.put(BLOBS, key, value)
+        return False
+
+    def has_in(self, batch: WriteBatch, digest: Digest) -> bool:
+        """Whether a blob is here, in the eyes of a transaction."""
+        return batch.get(BLOBS, key_of(digest)) is not None
+
+    def delete_in(self, batch: WriteBatch, digest: Digest) -> bool:
+        """Remove a blob, and its mark, as a part of a transaction; False if it was not there."""
+        key = key_of(digest)
+        claim(batch, key)
+        old = batch.get(BLOBS, key)
+        if old is None:
             return False
-
-        return await self._environment.write(change, len(value))
+        size = len(old) - 1
+        batch.delete(BLOBS, key)
+        batch.count(KIND, -1, -size)
+        return True
 
     def get(self, digest: Digest) -> bytes | None:
         """The verified bytes, or None. Raises Corrupt and changes nothing if they don't fit.
 
         Blocks for the read of a few pages at most, so it may be called on the event loop.
         """
-        value = self._read(_key(digest))
+        value = self._read(key_of(digest))
         if value is None:
             return None
         if not _fits(value, digest):
@@ -91,7 +128,7 @@ class PackedStore:
 
     async def stat(self, digest: Digest) -> int:
         with self._environment.read() as transaction:
-            value = transaction.get(_key(digest), db=self._blobs)
+            value = transaction.get(key_of(digest), db=self._blobs)
             if value is None:
                 raise NotFound(f"{digest} is not here")
             return len(value) - 1
@@ -113,18 +150,13 @@ class PackedStore:
         return len(data)
 
     async def delete(self, digest: Digest) -> bool:
-        key = _key(digest)
+        return await self._environment.write(lambda batch: self.delete_in(batch, digest))
 
-        def change(batch: WriteBatch) -> bool:
-            old = batch.get(BLOBS, key)
-            if old is None:
-                return False
-            size = len(old) - 1
-            batch.delete(BLOBS, key)
-            batch.count(KIND, -1, -size)
-            return True
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        await claim_all(self._environment, digests)
 
-        return await self._environment.write(change)
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        return managed_of(self._environment, digests)
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         loop = asyncio.get_running_loop()
@@ -144,7 +176,7 @@ class PackedStore:
 
     def _sizes(self, digests: Sequence[Digest]) -> list[int | None]:
         with self._environment.read() as transaction:
-            values = [transaction.get(_key(digest), db=self._blobs) for digest in digests]
+            values = [transaction.get(key_of(digest), db=self._blobs) for digest in digests]
             return [None if value is None else len(value) - 1 for value in values]
 
     def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:
@@ -153,9 +185,9 @@ class PackedStore:
             self._environment.read() as transaction,
             transaction.cursor(db=self._blobs) as cursor,
         ):
-            more = cursor.first() if after is None else cursor.set_range(_key(after) + b"\0")
+            more = cursor.first() if after is None else cursor.set_range(key_of(after) + b"\0")
             while more and len(found) < limit:
-                digest = _digest(bytes(cursor.key()))
+                digest = digest_of(bytes(cursor.key()))
                 if digest is None:
                     log.error("the index holds a key that names no blob: %s", cursor.key().hex())
                 else:
@@ -164,7 +196,7 @@ class PackedStore:
         return found
 
     async def _quarantine_bad(self, digest: Digest) -> None:
-        key = _key(digest)
+        key = key_of(digest)
 
         def change(batch: WriteBatch) -> None:
             value = batch.get(BLOBS, key)
@@ -184,15 +216,12 @@ class PackedStore:
         await self._environment.write(change)
 
 
-def _key(digest: Digest) -> bytes:
-    return digest.algorithm.encode() + b":" + digest.raw
-
-
 def _fits(value: bytes, digest: Digest) -> bool:
     return value[:1] == _VERSION and digest.fits(memoryview(value)[1:])
 
 
-def _digest(key: bytes) -> Digest | None:
+def digest_of(key: bytes) -> Digest | None:
+    """The digest that a key names, or None if it names none."""
     name, _, raw = key.partition(b":")
     algorithm = ALGORITHMS.get(name.decode("ascii", "replace"))
     if algorithm is None or len(raw) != algorithm.size_bytes:

@@ -63,8 +63,12 @@ class BlobStore(Protocol):
     All raise Unavailable when the medium fails in a way that may pass.
     """
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         """Store a finished spool's bytes under its digest; True if they were not there before.
+
+        ``managed``: for the sake of records only (marks.py). A blob that was not there before
+        becomes managed then, and one that is managed already is so anew; False claims it; None
+        leaves that as it is, for copies that are made again.
 
         Durable when it returns: data, directory entry and index are synced. Atomic: a reader sees
         the whole blob or none. Idempotent: concurrent puts of a blob are one blob, and exactly
@@ -95,6 +99,14 @@ class BlobStore(Protocol):
 
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob durably; False if it was not there."""
+        ...
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        """Those of these that are managed are so no more. Durable."""
+        ...
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        """For each whether it is managed. Quick, so it may be called on the event loop."""
         ...
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:

@@ -48,7 +48,9 @@ def command(
             if move is not None:
                 move(size, None)
 
-        report = asyncio.run(examine(settings.data, repair=repair, progress=progress))
+        report = asyncio.run(
+            examine(settings.data, repair=repair, files=settings.files, progress=progress)
+        )
     click.echo(json.dumps(_as_json(report), indent=2) if as_json else _as_text(report))
     context.exit(0 if report.is_healthy else CORRUPT)
 

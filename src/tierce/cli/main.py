@@ -29,6 +29,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command("tierce.cli.serve:command", "Run a node."),
     "cask": Command("tierce.cli.cask:command", "Run a node with the settings of a Cask node."),
+    "objstore": Command(
+        "tierce.cli.objstore:command", "Run a node with the flags of an objstore node."
+    ),
     "put": Command("tierce.cli.put:command", "Store files and print their digests."),
     "get": Command("tierce.cli.get:command", "Fetch a blob to a file or to stdout."),
     "ls": Command("tierce.cli.ls:command", "List the blobs that a node holds."),

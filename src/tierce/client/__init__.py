@@ -8,6 +8,26 @@ from tierce.client.answers import Entry, Page, Stored
 from tierce.client.blocking import BlockingClient
 from tierce.client.client import Client
 from tierce.client.downloads import Progress
+from tierce.client.object_answers import (
+    ChangesPage,
+    FetchedObject,
+    ObjectChange,
+    ObjectInfo,
+    ObjectPage,
+)
 from tierce.client.retrying import Retry
 
-__all__ = ["BlockingClient", "Client", "Entry", "Page", "Progress", "Retry", "Stored"]
+__all__ = [
+    "BlockingClient",
+    "ChangesPage",
+    "Client",
+    "Entry",
+    "FetchedObject",
+    "ObjectChange",
+    "ObjectInfo",
+    "ObjectPage",
+    "Page",
+    "Progress",
+    "Retry",
+    "Stored",
+]

@@ -188,22 +188,22 @@ def error(subject: str, status: int, headers: Mapping[str, str], body: bytes) ->
 
 def stored(status: int, body: bytes) -> Stored:
     """Read the answer to an upload. Raises Unavailable if a node can't have written it."""
-    answer = _decoded(body, _StoredAnswer)
-    return Stored(_digest(answer.digest), answer.size, created=status == 201)
+    answer = decoded(body, _StoredAnswer)
+    return Stored(parsed_digest(answer.digest), answer.size, created=status == 201)
 
 
 def page(body: bytes) -> Page:
     """Read one page of a listing. Raises Unavailable if a node can't have written it."""
-    answer = _decoded(body, _PageAnswer)
+    answer = decoded(body, _PageAnswer)
     return Page(
-        tuple(Entry(_digest(blob.digest), blob.size) for blob in answer.blobs),
-        None if answer.next is None else _digest(answer.next),
+        tuple(Entry(parsed_digest(blob.digest), blob.size) for blob in answer.blobs),
+        None if answer.next is None else parsed_digest(answer.next),
     )
 
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object. Raises Unavailable if it is none."""
-    return _decoded(body, dict[str, Any])
+    return decoded(body, dict[str, Any])
 
 
 def overview(content: dict[str, Any]) -> Overview:
@@ -222,14 +222,16 @@ def foreign(reason: str) -> Unavailable:
     )
 
 
-def _decoded(body: bytes, kind: type[_T]) -> _T:
+def decoded(body: bytes, kind: type[_T]) -> _T:
+    """Read JSON. Raises Unavailable if a node can't have written it."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as problem:
         raise foreign(str(problem)) from problem
 
 
-def _digest(text: str) -> Digest:
+def parsed_digest(text: str) -> Digest:
+    """Read a digest that a server sent. Raises Unavailable if it is none."""
     try:
         return Digest.parse(text)
     except BadRequest as problem:

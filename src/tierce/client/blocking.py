@@ -1,14 +1,20 @@
 """The client for plain code without an event loop: the same methods, each waiting for its result."""
 
 import asyncio
+import builtins
 import os
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 from tierce.client.answers import Page, Stored
 from tierce.client.client import Client
+from tierce.client.object_answers import ChangesPage, FetchedObject, ObjectInfo, ObjectPage
+from tierce.client.objects import PutOptions
 from tierce.client.retrying import Retry
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest
+
+T = TypeVar("T")
 
 
 class BlockingClient:
@@ -52,6 +58,45 @@ class BlockingClient:
     def delete(self, digest: Digest) -> None:
         self._runner.run(self._client.delete(digest))
 
+    def put_object(
+        self, bucket: str, key: str, data: bytes, **options: Unpack[PutOptions]
+    ) -> ObjectInfo:
+        return self._runner.run(self._client.put_object(bucket, key, data, **options))
+
+    def put_object_file(
+        self,
+        bucket: str,
+        key: str,
+        path: str | os.PathLike[str],
+        **options: Unpack[PutOptions],
+    ) -> ObjectInfo:
+        return self._runner.run(self._client.put_object_file(bucket, key, path, **options))
+
+    def head_object(self, bucket: str, key: str) -> ObjectInfo:
+        return self._runner.run(self._client.head_object(bucket, key))
+
+    def get_object(self, bucket: str, key: str) -> FetchedObject:
+        return self._runner.run(self._client.get_object(bucket, key))
+
+    def stream_object(self, bucket: str, key: str) -> Generator[bytes, None, None]:
+        return self._each(self._client.stream_object(bucket, key))
+
+    def delete_object(self, bucket: str, key: str, *, if_match: Digest | None = None) -> None:
+        self._runner.run(self._client.delete_object(bucket, key, if_match=if_match))
+
+    def list_objects(
+        self, bucket: str, prefix: str = "", delimiter: str = "", after: str = ""
+    ) -> Generator[ObjectPage, None, None]:
+        return self._each(self._client.list_objects(bucket, prefix, delimiter, after))
+
+    def list_buckets(self) -> builtins.list[str]:
+        return self._runner.run(self._client.list_buckets())
+
+    def changes(
+        self, since: str = "", *, follow: bool = True
+    ) -> Generator[ChangesPage, None, None]:
+        return self._each(self._client.changes(since, follow=follow))
+
     def status(self) -> dict[str, Any]:
         return self._runner.run(self._client.status())
 
@@ -63,3 +108,18 @@ class BlockingClient:
 
     def forget(self, node_id: str) -> None:
         self._runner.run(self._client.forget(node_id))
+
+    def _each(self, source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """What an asynchronous generator gives. Close it if it is left early."""
+        try:
+            while True:
+                try:
+                    yield self._runner.run(_next(source))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._runner.run(source.aclose())
+
+
+async def _next(source: AsyncGenerator[T, None]) -> T:
+    return await anext(source)

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from tierce.client import answers
 from tierce.client.answers import Entry, Page, Stored
-from tierce.client.downloads import BlobReader, PartFile, wrong_bytes
+from tierce.client.downloads import PartFile, Reader, wrong_bytes
+from tierce.client.objects import ObjectClient
 from tierce.client.retrying import Retry, TryAgain
 from tierce.client.uploads import (
     SMALL_FILE_BYTES,
@@ -33,7 +34,7 @@ from tierce.core.digest import DEFAULT_ALGORITHM, Digest, new_hasher
 from tierce.core.errors import Corrupt, DigestMismatch, Forbidden, NotFound, Unavailable
 
 
-class Client:
+class Client(ObjectClient):
     """A client of one node. Use it in ``async with``; any number of tasks may share it.
 
     Every method may raise Refused (token), Unavailable (after the attempts that ``retry`` allows),
@@ -140,7 +141,7 @@ class Client:
         early by ``contextlib.aclosing``. Raises NotFound, and BadRequest for a start beyond the end.
         """
         hasher = new_hasher(digest.algorithm)
-        reader = BlobReader(self._wire, digest, start)
+        reader = Reader.of_blob(self._wire, digest, start)
         async with aclosing(reader.pieces()) as pieces:
             async for piece in pieces:
                 if start == 0:
@@ -243,21 +244,6 @@ class Client:
         path = f"/v1/cluster/nodes/{quote(node_id, safe='')}/forget"
         await self._remove("POST", path, f"the node {node_id}")
 
-    async def _remove(self, method: str, path: str, subject: str) -> None:
-        """Ask for something to go; that it is gone at a later attempt is a success."""
-        attempts = 0
-
-        async def attempt() -> None:
-            nonlocal attempts
-            attempts += 1
-            try:
-                await self._wire.exchange(method, path, subject)
-            except NotFound:
-                if attempts == 1:
-                    raise
-
-        await self._wire.retried(attempt)
-
     async def _put(self, digest: Digest, size: int, body: Body) -> Stored:
         if size > SMALL_FILE_BYTES and await self._is_there(digest):
             return Stored(digest, size, created=False)
@@ -283,14 +269,6 @@ class Client:
             raise answers.foreign("it tells no size")
         return int(size), headers.get("ETag")
 
-    async def _ask(
-        self, method: str, path: str, subject: str, params: dict[str, str] | None = None
-    ) -> Answer:
-        async def attempt() -> Answer:
-            return await self._wire.exchange(method, path, subject, params=params)
-
-        return await self._wire.retried(attempt)
-
     async def _complete(self, part: PartFile, digest: Digest, progress: Progress | None) -> None:
         """Fetch what the part file lacks."""
         etag = None
@@ -300,7 +278,7 @@ class Client:
                 await asyncio.to_thread(part.restart)
             elif part.size == size:
                 return
-        reader = BlobReader(self._wire, digest, part.size, etag)
+        reader = Reader.of_blob(self._wire, digest, part.size, etag)
         async with aclosing(reader.pieces()) as pieces:
             async for piece in pieces:
                 await asyncio.to_thread(part.append, piece)

@@ -1,7 +1,7 @@
 """How bytes come down: in pieces, across broken connections, and into a file that appears whole.
 
 A blob's bytes never change, so a transfer that stopped at an offset can always go on from there,
-from this process or a later one. ``BlobReader`` does so over the network, ``PartFile`` on the disk:
+from this process or a later one. ``Reader`` does so over the network, ``PartFile`` on the disk:
 ``PATH.part`` holds the beginning of the blob and nothing else, and is renamed to ``PATH`` only when
 all of it has the right digest and is on the disk.
 """
@@ -9,7 +9,7 @@ all of it has the right digest and is on the disk.
 import fcntl
 import os
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,7 @@ from tierce.core.errors import Conflict, Corrupt
 from tierce.core.limits import KIB, PIECE_BYTES
 from tierce.core.wording import quoted
 
-__all__ = ["BlobReader", "PartFile", "Progress", "wrong_bytes"]
+__all__ = ["PartFile", "Progress", "Reader", "wrong_bytes"]
 
 # An attempt that brought this much counts as a success: the next failure is again the first.
 PROGRESS_BYTES = 64 * KIB
@@ -34,21 +34,44 @@ def wrong_bytes(digest: Digest, actual: Digest, hint: str) -> Corrupt:
     return Corrupt(f"the bytes that came for {digest} are {actual}", hint=hint)
 
 
-class BlobReader:
-    """One blob's bytes from an offset on, in order, resumed by itself after interruptions.
+class Reader:
+    """Bytes from an offset on, in order, resumed by itself after interruptions.
 
-    Nothing is verified here. ``total`` is the blob's whole size in bytes, None until it is known.
+    Nothing is verified here. ``total`` is the whole size in bytes and ``headers`` are those of the
+    latest answer; None until they are known. ``subject`` names what is read, for messages.
+    What ``may_change`` is read in one version only: another one there is a Conflict.
     """
 
-    def __init__(self, wire: Wire, digest: Digest, start: int, etag: str | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        path: str,
+        subject: str,
+        start: int = 0,
+        etag: str | None = None,
+        *,
+        may_change: bool = False,
+    ) -> None:
         self._wire = wire
-        self._digest = digest
+        self._path = path
+        self._subject = subject
         self._etag = etag
+        self._may_change = may_change
         self.offset = start
         self.total: int | None = None
+        self.headers: Mapping[str, str] | None = None
+
+    @classmethod
+    def of_blob(cls, wire: Wire, digest: Digest, start: int, etag: str | None = None) -> Self:
+        """A reader of a blob, which never changes."""
+        return cls(wire, f"/v1/blobs/{digest}", str(digest), start, etag)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Give the pieces. Raises NotFound, BadRequest for a start beyond the end, Unavailable."""
+        """Give the pieces.
+
+        Raises NotFound, Unavailable, BadRequest for a start beyond the end, and Conflict if what may
+        change did.
+        """
         failures = 0
         while True:
             start = self.offset
@@ -60,19 +83,26 @@ class BlobReader:
             except TryAgain as trouble:
                 failures = 1 if self.offset - start >= PROGRESS_BYTES else failures + 1
                 await self._wire.pause(failures, trouble)
+            except Conflict as refusal:
+                raise self._changed() from refusal
             else:
                 return
 
     async def _attempt(self) -> AsyncGenerator[bytes, None]:
         headers = {}
+        # Only a strong validator may be sent here (RFC 9110, section 13.1.5).
+        strong = self._etag if self._etag is not None and self._etag.startswith('"') else None
         if self.offset:
             headers["Range"] = f"bytes={self.offset}-"
-            # Only a strong validator may be sent here (RFC 9110, section 13.1.5).
-            if self._etag is not None and self._etag.startswith('"'):
-                headers["If-Range"] = self._etag
-        path = f"/v1/blobs/{self._digest}"
-        async with self._wire.receiving(path, str(self._digest), headers) as response:
-            self._etag = response.headers.get("ETag")
+            if strong is not None:
+                headers["If-Range"] = strong
+        if self._may_change and strong is not None:
+            headers["If-Match"] = strong
+        async with self._wire.receiving(self._path, self._subject, headers) as response:
+            etag = response.headers.get("ETag")
+            if self._may_change and self._etag not in (None, etag):
+                raise self._changed()
+            self.headers, self._etag = response.headers, etag
             skip = 0
             if response.status == 206:
                 start, self.total = _content_range(response.headers.get("Content-Range", ""))
@@ -90,7 +120,12 @@ class BlobReader:
                 if kept:
                     yield kept
             if self.total is not None and received != self.total:
-                raise TryAgain(f"only {received} of {self.total} bytes of {self._digest} came")
+                raise TryAgain(f"only {received} of {self.total} bytes of {self._subject} came")
+
+    def _changed(self) -> Conflict:
+        return Conflict(
+            f"{self._subject} changed while it was read", hint="Read it again from the start."
+        )
 
 
 class PartFile:

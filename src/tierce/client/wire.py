@@ -111,13 +111,14 @@ class Wire:
         subject: str,
         *,
         params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: Body | None = None,
     ) -> Answer:
         """One attempt at a request whose answer is small.
 
         Raises TryAgain for what another attempt may mend, and whatever ``body`` raises.
         """
-        headers: dict[str, str] = {}
+        headers = dict(headers or {})
         if body is not None and body.size is not None:
             headers["Content-Length"] = str(body.size)
         watch: Watch | None = None
@@ -181,7 +182,8 @@ class Wire:
             raise RuntimeError("use the client inside 'async with'")
         return self._session.request(
             method,
-            f"{self.base}{path}",
+            # Paths come escaped; names of objects must arrive to the letter, dots and all.
+            URL(f"{self.base}{path}", encoded=True),
             params=params,
             headers=headers,
             data=data,

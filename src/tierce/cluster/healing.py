@@ -22,22 +22,39 @@ from tierce.core.digest import Digest
 _NEARBY = 2
 
 
+class Keep(NamedTuple):
+    """Why a blob is kept. ``by_ring``: on its owners; ``by_level``: where the level of an object
+    that names it says, which is not healing's to judge. Neither: until it is collected.
+    """
+
+    by_ring: bool
+    by_level: bool
+
+
+RING = Keep(by_ring=True, by_level=False)
+
+
 class Plan(NamedTuple):
     """What to do for a blob. ``copies`` is how many members hold one, those being drained left out.
 
     ``rank`` is this node's place among the holders: 0 is responsible. ``push_to`` are the owners
     that lack a copy and can take one; ``witnesses`` those whose proof allows this node to remove
-    its own copy (empty: it stays).
+    its own copy (empty: it stays), if so many of them give it as ``proofs`` says (0: replication).
     """
 
     copies: int
     rank: int
     push_to: tuple[Member, ...]
     witnesses: tuple[Member, ...]
+    proofs: int = 0
 
 
-def whom_to_ask(digest: Digest, placement: Placement) -> list[Member]:
+def whom_to_ask(digest: Digest, placement: Placement, keep: Keep = RING) -> list[Member]:
     """The members that a survey asks about a blob: those that may well hold it, this node left out."""
+    if not keep.by_ring:
+        me = placement.view.me
+        others = placement.readers(digest)
+        return [each for each in others if each.dialect == "tierce" and each.node_id != me]
     count = placement.max_replication + _NEARBY
     near = {each.node_id: each for each in placement.order(digest, count)}
     # The owners lie further on where the first in order take nothing new.
@@ -46,8 +63,17 @@ def whom_to_ask(digest: Digest, placement: Placement) -> list[Member]:
     return [each for each in near.values() if each.is_up]
 
 
+def needs_plan(keep: Keep, placement: Placement) -> bool:
+    """Whether healing has to do with a blob: what only levels keep is moved when this node empties."""
+    return keep.by_ring or placement.me.draining
+
+
 def plan(
-    digest: Digest, placement: Placement, holders: Collection[str], silent: Collection[str] = ()
+    digest: Digest,
+    placement: Placement,
+    holders: Collection[str],
+    silent: Collection[str] = (),
+    keep: Keep = RING,
 ) -> Plan:
     """Decide. ``holders`` are the ids of the members that said they have it, this node's among them.
 
@@ -55,6 +81,8 @@ def plan(
     pushed to, as they may well have it.
     """
     me = placement.me
+    if not keep.by_ring:
+        return _plan_leaving(digest, placement, holders, silent)
     in_order = [each for each in placement.order(digest) if each.node_id in holders]
     staying = [each for each in in_order if not each.draining]
     owners = placement.owners(digest, holders)
@@ -71,9 +99,27 @@ def plan(
     # A Cask node may drop its copy on our word while we drop ours on its, so its word is none.
     better = [each for each in better if each.dialect == "tierce"]
     surplus = len(better) >= (placement.replication if me.draining else placement.max_replication)
+    if keep.by_level and not me.draining:
+        surplus = False
     return Plan(
         copies=len(staying),
         rank=in_order.index(me) if me in in_order else len(in_order),
         push_to=push_to,
         witnesses=tuple(better) if surplus and not push_to else (),
+    )
+
+
+def _plan_leaving(
+    digest: Digest, placement: Placement, holders: Collection[str], silent: Collection[str]
+) -> Plan:
+    """This node is being emptied, and has what only a level, or nothing any more, keeps here."""
+    others = [each for each in placement.writers(digest) if each.dialect == "tierce"]
+    holding = tuple(each for each in others if each.node_id in holders)
+    able = [each for each in others if each.node_id not in silent]
+    return Plan(
+        copies=len(holding),
+        rank=0,
+        push_to=() if holding else tuple(able[:1]),
+        witnesses=holding,
+        proofs=1,
     )

@@ -126,13 +126,17 @@ class Placement:
                 " all nodes.",
             )
 
-    def check_writable(self, algorithm: str) -> None:
-        """Raise Unavailable if too few members can take a new blob."""
+    def check_reached(self) -> None:
+        """Raise Unavailable while this node knows nobody of the cluster that it is to join."""
         if self.view.is_seeking:
             raise Unavailable(
                 "this node has not yet reached any of the nodes that it is to join",
                 hint="Start one of those that --join names, and check the cluster secret.",
             )
+
+    def check_writable(self, algorithm: str) -> None:
+        """Raise Unavailable if too few members can take a new blob."""
+        self.check_reached()
         writable = [
             each for each in self.view.members if _takes_new(each) and keeps(each, algorithm)
         ]

@@ -233,6 +233,17 @@ def _parse_url(value: object) -> str:
     return text
 
 
+def _parse_upstream(value: object) -> str:
+    """Only its form: which services and options there are, upstream/address.py knows."""
+    text = _text(value).strip()
+    if not re.fullmatch(r"[a-z][a-z0-9-]*://\S*", text) or not text.isprintable():
+        raise BadRequest(
+            f"{quoted(text)} is not the URL of an upstream",
+            hint="Write it as in s3://BUCKET?region=us-east-1.",
+        )
+    return text
+
+
 def _parse_secret(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise BadRequest(
@@ -309,6 +320,9 @@ node_id: Kind[str] = Kind("ID", _parse_node_id, str)
 base_url: Kind[str] = Kind("URL", _parse_url, str)
 base_url_or_empty: Kind[str] = Kind(
     "URL", lambda value: "" if value == "" else _parse_url(value), str
+)
+upstream_or_empty: Kind[str] = Kind(
+    "URL", lambda value: "" if value == "" else _parse_upstream(value), str
 )
 listen: Kind[Listen] = Kind("DOOR=HOST:PORT", _parse_listen, str)
 private: Kind[Listen] = Kind("HOST:PORT", _parse_private, lambda value: value.address)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tierce.core.errors import BadRequest
 from tierce.core.wording import did_you_mean, quoted
 
-DOORS = ("native", "cask")
+DOORS = ("native", "cask", "objstore")
 PRIVATE = "private"
 
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)

@@ -247,6 +247,46 @@ class Settings:
         kinds.duration(1, else_seconds=60.0),
         "Time between two heartbeats, in seconds; less than 1 becomes 60.",
     )
+    files: Path | None = _setting(
+        None,
+        kinds.optional(kinds.path),
+        "Directory for blobs that have a file each; files/ in the data directory if not set.",
+    )
+    cluster_tag: str = _setting(
+        "",
+        kinds.word,
+        "Name of the cluster; nodes of clusters with other names keep away from each other.",
+    )
+    collect_grace_seconds: float = _setting(
+        limits.COLLECT_GRACE_SECONDS,
+        kinds.duration(1),
+        "How long the content of a deleted or replaced object is kept, in seconds.",
+    )
+    tombstone_days: float = _setting(
+        limits.TOMBSTONE_DAYS,
+        kinds.number(0.01, 36500.0),
+        "How long the names of deleted objects are remembered, in days.",
+    )
+    upstream: str = _setting(
+        "",
+        kinds.upstream_or_empty,
+        "Bucket behind the cluster, as in s3://BUCKET?region=REGION&endpoint=URL; none if not set.",
+    )
+    upstream_mode: Literal["through", "behind"] = _setting(
+        "through",
+        kinds.choice("through", "behind"),
+        "Whether an upload is done when the upstream has it too, or before; it is queued then.",
+    )
+    cache_limit_bytes: int = _setting(
+        0,
+        kinds.size(),
+        "Most bytes that this node keeps of what the upstream has too; 0 is no limit.",
+    )
+    objstore_debug: Listen | None = _setting(
+        None,
+        kinds.optional(kinds.private),
+        "Where the private API of objstore is open to all of this machine, without a signature.",
+    )
     scrub_interval_seconds: float = _setting(
         limits.SCRUB_INTERVAL_SECONDS,
         kinds.duration(0),
@@ -261,6 +301,13 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_replication < self.replication:
             object.__setattr__(self, "max_replication", self.replication)
+
+    @property
+    def signing_secret(self) -> str:
+        """What nodes sign with: other than the secret itself if the cluster has a tag."""
+        return (
+            f"{self.cluster_secret}/{self.cluster_tag}" if self.cluster_tag else self.cluster_secret
+        )
 
     @property
     def anonymous_rights_in_force(self) -> frozenset[Right]:

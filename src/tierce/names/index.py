@@ -79,6 +79,10 @@ class Index(Protocol):
         """The number of the latest change; 0 if there is none."""
         ...
 
+    def latest(self) -> int:
+        """The latest timestamp that was seen, in nanoseconds; 0 if there was none."""
+        ...
+
     def epochs(self) -> tuple[Epoch, ...]:
         """The feed's epochs (changes.py), oldest first, at least one."""
         ...

@@ -14,6 +14,8 @@ import msgspec
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
 
+NEAR_CACHE_BUCKET = "objstore"
+"""Where the near-cache's objects are, those with a level."""
 NO_LEVEL = -1
 """The bytes are placed by the ring, on ``replication`` nodes."""
 LOCAL = 0
@@ -52,6 +54,12 @@ class Record(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     def rank(self) -> tuple[int, str]:
         """Of two records of a name, the one with the greater rank counts."""
         return self.timestamp, self.node
+
+    @property
+    def content(self) -> Digest:
+        """The digest of what is no tombstone."""
+        assert self.digest is not None, "a tombstone has no content"
+        return self.digest
 
     @property
     def modified_at(self) -> int:

@@ -33,6 +33,9 @@ from tierce.node.data_path import DataPath, PlacementCell
 from tierce.node.dialects import DialectPeers
 from tierce.node.gossip import Gossip
 from tierce.node.healer import Healer
+from tierce.node.keeping import Keeping
+from tierce.node.names_parts import Names
+from tierce.node.names_work import NamesWork
 from tierce.node.peer_service import BlobService
 from tierce.node.peers import Peers, Transport
 from tierce.node.scrub import Scrub
@@ -69,6 +72,7 @@ class ClusterNode:
         transport: Transport,
         *,
         pacing: Pacing,
+        names: Names,
         random: random.Random,
         on_view: Callable[[View], None],
         on_conflict: Callable[[TierceError], None],
@@ -89,17 +93,19 @@ class ClusterNode:
         self._tierce = TiercePeers(transport)
         peers = DialectPeers({"tierce": self._tierce, **(other_peers or {})})
         self.path = DataPath(store, spooler, space, peers, self.placement, self._missing)
-        self.healer = Healer(
+        self.names = NamesWork(
+            names,
+            me.node_id,
             store,
-            peers,
-            self.placement,
-            self.path.fetcher,
             spooler,
-            bytes_per_second=pacing.heal_bytes_per_second,
-            on_whole=self._tell_whole,
-            was_deleted=lambda digest: self.service.was_deleted(digest),
-            wall_clock=wall_clock,
+            self.path,
+            peers,
+            transport,
+            self.placement,
+            random=random,
+            wall_clock=lambda: int(wall_clock() * 1e9),
         )
+        self.healer = self._healer(peers, spooler, names, pacing, wall_clock)
         self.scrub = Scrub(
             store,
             interval_seconds=pacing.scrub_interval_seconds,
@@ -121,14 +127,40 @@ class ClusterNode:
         # Whom an earlier run knew counts from the first moment, for workers too: blobs are there.
         if len(self.gossip.view.members) > 1:
             self.placement.update(self.gossip.view)
-        self.service = BlobService(
-            store,
+        self.service = self._peer_service(spooler, names)
+
+    def _healer(
+        self,
+        peers: Peers,
+        spooler: Spooler,
+        names: Names,
+        pacing: Pacing,
+        wall_clock: Callable[[], float],
+    ) -> Healer:
+        return Healer(
+            self._store,
+            peers,
+            self.placement,
+            self.path.fetcher,
+            spooler,
+            bytes_per_second=pacing.heal_bytes_per_second,
+            on_whole=self._tell_whole,
+            was_deleted=lambda digest: self.service.was_deleted(digest),
+            keeping=Keeping(self._store, names.index),
+            wall_clock=wall_clock,
+        )
+
+    def _peer_service(self, spooler: Spooler, names: Names) -> BlobService:
+        return BlobService(
+            self._store,
             spooler,
             self.healer.condemned,
-            node_id=me.node_id,
+            node_id=self.placement().view.me,
             is_draining=lambda: self.placement().me.draining,
             gossip=self.gossip.handle,
             control=self._asked_by_peer,
+            names=self.names.service.exchange,
+            is_named=lambda digest: bool(names.index.refers(digest)),
         )
 
     async def run(self) -> None:
@@ -139,6 +171,7 @@ class ClusterNode:
             tasks.create_task(self.healer.run())
             tasks.create_task(self.scrub.run())
             tasks.create_task(self._watch_space())
+            tasks.create_task(self.names.run())
 
     async def leave(self) -> None:
         """Say farewell: for good if this node was emptied, otherwise only that it is down."""
@@ -146,6 +179,7 @@ class ClusterNode:
 
     async def close(self) -> None:
         """Give up requests under way."""
+        await self.names.close()
         await self.path.close()
         await self._tierce.close()
 
@@ -159,6 +193,7 @@ class ClusterNode:
         return {
             "scrub": self.scrub.status(),
             "healing": self.healer.status(),
+            "names": self.names.status(),
             "members": [overview.member_content(each) for each in self.placement().view.members],
         }
 
@@ -171,6 +206,12 @@ class ClusterNode:
             return {}
         if name == "cluster":
             return await self._overview()
+        if name == "hurry":
+            self.names.sync.hurry()
+            return {}
+        if name == "fill":
+            await self.names.filler.fill(str(arguments["key"]))
+            return {}
         if name == "drain":
             return await self._drain(str(arguments["node_id"]), bool(arguments["cancel"]))
         if name == "forget":

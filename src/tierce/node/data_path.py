@@ -5,7 +5,7 @@ up to date: whoever does that gives each new view to the :class:`PlacementCell`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
@@ -68,25 +68,32 @@ class DataPath:
         """Keep a finished spool on as many nodes as are asked for (see Replicator.store)."""
         return await self._replicator.store(spool)
 
-    async def open(self, digest: Digest) -> OpenBlob:
-        """Open a blob, wherever it is. Raises NotFound, or Unavailable if that can't be said."""
+    async def store_elsewhere(self, spool: Spool) -> bool:
+        """Keep a finished spool on other nodes (see Replicator.store_elsewhere)."""
+        return await self._replicator.store_elsewhere(spool)
+
+    async def open(self, digest: Digest, *, first: Sequence[str] = ()) -> OpenBlob:
+        """Open a blob, wherever it is. Raises NotFound, or Unavailable if that can't be said.
+
+        ``first`` are the ids of nodes that probably have it, if this one has not.
+        """
         try:
             blob = await self._local.open(digest)
         except NotFound as error:
             if not error.found_bad or self.is_alone:
-                return await self.fetcher.open(digest)
+                return await self.fetcher.open(digest, first=first)
             bad = error
         except (Unavailable, Corrupt, Full):
             # The disk here fails; others may have the blob.
             if self.is_alone:
                 raise
-            return await self.fetcher.open(digest)
+            return await self.fetcher.open(digest, first=first)
         else:
             if blob.data is not None or self.is_alone:
                 return blob
             return ReplacedBlob(blob, self.fetcher.open)
         try:
-            return await self.fetcher.open(digest)
+            return await self.fetcher.open(digest, first=first)
         except NotFound:
             raise Unavailable(
                 f"the copy of {digest} here was bad, and no other node that answers has one",

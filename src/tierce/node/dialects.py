@@ -14,8 +14,11 @@ class DialectPeers:
     def __init__(self, by_dialect: Mapping[Dialect, Peers]) -> None:
         self._by_dialect = by_dialect
 
-    async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
-        return await self._by_dialect[member.dialect].store(member, source, healing=healing)
+    async def store(
+        self, member: Member, source: Source, *, healing: bool = False, managed: bool = False
+    ) -> bool:
+        speaker = self._by_dialect[member.dialect]
+        return await speaker.store(member, source, healing=healing, managed=managed)
 
     async def find(
         self,
@@ -24,9 +27,12 @@ class DialectPeers:
         *,
         prove: bool = False,
         proof_bytes: int = 0,
+        managed: Sequence[bool] | None = None,
     ) -> list[int | None]:
         speaker = self._by_dialect[member.dialect]
-        return await speaker.find(member, digests, prove=prove, proof_bytes=proof_bytes)
+        return await speaker.find(
+            member, digests, prove=prove, proof_bytes=proof_bytes, managed=managed
+        )
 
     async def read(self, member: Member, digest: Digest) -> bytes | int:
         return await self._by_dialect[member.dialect].read(member, digest)

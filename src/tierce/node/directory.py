@@ -26,6 +26,8 @@ from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, from_os_
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+EPOCH = "epoch"
+"""The file in ``run/`` with the name of this run of the node, for the feed (names/changes.py)."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is there by this name and not ours is not used
 _HEADER = "# Written by Tierce at the first start of this node. Keep it with the data.\n"
 
@@ -38,6 +40,11 @@ class Identity(NamedTuple):
     created: str
 
 
+def epoch_name(data: Path) -> str:
+    """The name of this run of the node, the same for all its processes."""
+    return (data / "run" / EPOCH).read_text()
+
+
 class DataDirectory:
     """An owned data directory. Open it with :meth:`open`; it stays locked until :meth:`close`."""
 
@@ -47,7 +54,7 @@ class DataDirectory:
         self.identity = identity
 
     @classmethod
-    def open(cls, path: Path, node_id: str = "") -> "DataDirectory":
+    def open(cls, path: Path, node_id: str = "", files: Path | None = None) -> "DataDirectory":
         """Take a data directory, making it if need be, and sweep away what a crash left.
 
         Raises Conflict if another node has it, Corrupt if it is not understood, BadRequest if it
@@ -59,10 +66,11 @@ class DataDirectory:
             lock_fd = take_lock(path)
             try:
                 identity = _identify(path, node_id)
-                make_directories(path)
+                make_directories(path, files)
                 run = path / "run"
                 shutil.rmtree(run, ignore_errors=True)
                 run.mkdir()
+                (run / EPOCH).write_text(str(ULID()))
                 swept = sweep(path / "tmp")
             except BaseException:
                 os.close(lock_fd)

@@ -48,9 +48,15 @@ class Report:
 
 
 async def examine(
-    data: Path, *, repair: bool, progress: Callable[[int, int], None] = lambda blobs, size: None
+    data: Path,
+    *,
+    repair: bool,
+    files: Path | None = None,
+    progress: Callable[[int, int], None] = lambda blobs, size: None,
 ) -> Report:
     """Verify every blob below ``data``. ``progress`` is told blobs and bytes read so far.
+
+    ``files`` is where large blobs are, if not in ``data/files``.
 
     Raises NotFound where there is no data directory, Conflict if ``repair`` is asked for while a
     node runs on it, Corrupt if it has a format that is not understood.
@@ -69,13 +75,13 @@ async def examine(
             if report.index_problems:
                 return report
         if repair:
-            make_directories(data)
-        disk = Disk(data, space=SpaceGuard(data, reserve_bytes=0))
+            make_directories(data, files)
+        disk = Disk(data, files=files, space=SpaceGuard(data, reserve_bytes=0))
         try:
             await _examine_blobs(disk, report, repair, progress)
         finally:
             await disk.close()
-        _examine_leftovers(data, report, repair)
+        _examine_leftovers(data, files or data / "files", report, repair)
     finally:
         if lock_fd is not None:
             os.close(lock_fd)
@@ -139,12 +145,12 @@ def _index_problems(data: Path) -> list[str]:
         return [str(error)]
 
 
-def _examine_leftovers(data: Path, report: Report, repair: bool) -> None:
+def _examine_leftovers(data: Path, files: Path, report: Report, repair: bool) -> None:
     if not report.node_runs:
         report.unfinished = sweep(data / "tmp") if repair else len(list((data / "tmp").glob("*")))
     report.quarantined = len(list((data / "quarantine").glob("*")))
-    for path in (data / "files").rglob("*"):
-        if path.is_file() and not _is_blob(path, data / "files"):
+    for path in files.rglob("*"):
+        if path.is_file() and not _is_blob(path, files):
             report.stray.append(path)
 
 

@@ -10,7 +10,7 @@ Small blobs are verified whole before anyone sees them. Large ones come as they 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from tierce.blobs.packed import SmallBlob
@@ -54,12 +54,15 @@ class Fetcher:
         self._flights: dict[Digest, asyncio.Task[_Found]] = {}
         self._large: dict[Digest, LargeFetch] = {}
 
-    async def open(self, digest: Digest) -> OpenBlob:
-        """Open a blob that a peer has. Raises NotFound, or Unavailable if that can't be said."""
+    async def open(self, digest: Digest, *, first: Sequence[str] = ()) -> OpenBlob:
+        """Open a blob that a peer has. Raises NotFound, or Unavailable if that can't be said.
+
+        ``first`` are the ids of nodes to be asked before all others.
+        """
         self._check_not_alone(digest)
         flight = self._flights.get(digest)
         if flight is None:
-            flight = asyncio.create_task(self._fetch(digest))
+            flight = asyncio.create_task(self._fetch(digest, first))
             self._flights[digest] = flight
             flight.add_done_callback(lambda done: self._landed(digest, done))
         found = await asyncio.shield(flight)
@@ -115,11 +118,11 @@ class Fetcher:
             found = [first, *(each for each in found if each.node_id != first.node_id)]
         return found
 
-    async def _fetch(self, digest: Digest) -> _Found:
+    async def _fetch(self, digest: Digest, first: Sequence[str]) -> _Found:
         async def ask(member: Member) -> _Found:
             return _Found(await self._peers.read(member, digest), member)
 
-        found = await self._race(digest, ask)
+        found = await self._race(digest, ask, first)
         placement = self._placement()
         if placement.me.writable and placement.me in placement.owners(digest):
             self._on_missing(digest)
@@ -148,10 +151,12 @@ class Fetcher:
         if self._large.get(digest) is ended:
             del self._large[digest]
 
-    async def _race(self, digest: Digest, ask: Callable[[Member], Awaitable[T]]) -> T:
+    async def _race(
+        self, digest: Digest, ask: Callable[[Member], Awaitable[T]], first: Sequence[str] = ()
+    ) -> T:
         """The first good answer, of members asked in order with the hedge delay in between."""
         placement = self._placement()
-        waiting = self._members(digest)
+        waiting = sorted(self._members(digest), key=lambda each: each.node_id not in first)
         hedged = placement.replication
         running: list[tuple[asyncio.Task[T], Member, float]] = []
         unreached = [each.node_id for each in placement.view.members if not each.is_up]

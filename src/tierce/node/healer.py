@@ -12,13 +12,13 @@ A copy given to a peer counts as healed only when the peer has read it back.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobInfo, BlobStore
-from tierce.cluster.healing import Plan, plan, whom_to_ask
+from tierce.cluster.healing import RING, Keep, Plan, needs_plan, plan, whom_to_ask
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
@@ -37,6 +37,7 @@ from tierce.core.limits import (
     SURVEY_UNSETTLED_SECONDS,
 )
 from tierce.node.fetcher import Fetcher
+from tierce.node.keeping import Keeping
 from tierce.node.pacing import Pace
 from tierce.node.peers import Peers
 from tierce.node.pushing import Pusher, Task
@@ -78,6 +79,7 @@ class Healer:
         bytes_per_second: int,
         on_whole: Callable[[bool], None] = lambda _: None,
         was_deleted: Callable[[Digest], bool] = lambda _: False,
+        keeping: Keeping | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -87,6 +89,7 @@ class Healer:
         self._spooler = spooler
         self._on_whole = on_whole
         self._was_deleted = was_deleted
+        self._keeping = keeping
         self._wall_clock = wall_clock
         self._silent = False
         self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second))
@@ -256,10 +259,19 @@ class Healer:
         With ``again``, those that lack copies are left for a second look, and put there.
         """
         placement = self._placement()
-        holders, silent = await self._ask(page, placement)
+        keeps = self._keeps([info.digest for info in page])
+        wanted = {
+            info: keep
+            for info, keep in zip(page, keeps, strict=True)
+            if needs_plan(keep, placement)
+        }
+        holders, silent = await self._ask(wanted, placement)
         tasks = []
-        for info in page:
-            decided = plan(info.digest, placement, holders[info.digest], silent)
+        for info, keep in wanted.items():
+            decided = plan(info.digest, placement, holders[info.digest], silent, keep)
+            if not keep.by_ring:
+                tasks.append(Task(info, decided))
+                continue
             if again is not None and decided.push_to and len(again) < HEAL_QUEUE_BLOBS:
                 again.append(info)
                 continue
@@ -275,19 +287,20 @@ class Healer:
         return tasks
 
     async def _ask(
-        self, page: Sequence[BlobInfo], placement: Placement
+        self, wanted: Mapping[BlobInfo, Keep], placement: Placement
     ) -> tuple[dict[Digest, list[str]], list[str]]:
         """The ids of each blob's holders, this node's among them, and of those that were silent."""
         silent: list[str] = []
-        holders = {info.digest: [placement.view.me] for info in page}
+        holders = {info.digest: [placement.view.me] for info in wanted}
         questions: dict[str, list[Digest]] = {}
-        for info in page:
-            for member in whom_to_ask(info.digest, placement):
+        for info, keep in wanted.items():
+            for member in whom_to_ask(info.digest, placement, keep):
                 questions.setdefault(member.node_id, []).append(info.digest)
 
         async def ask(member: Member, digests: list[Digest]) -> None:
             try:
-                sizes = await self._peers.find(member, digests)
+                managed = self._store.managed(digests)
+                sizes = await self._peers.find(member, digests, managed=managed)
             except TierceError as error:
                 log.info("%s could not be asked what it holds: %s", member.node_id, error)
                 silent.append(member.node_id)
@@ -338,10 +351,18 @@ class Healer:
             # Not counted: the last survey's numbers know nothing of what was found since.
             await self._heal(await self._examine(here, Numbers(), {}), counted=False)
 
+    def _keeps(self, digests: Sequence[Digest]) -> list[Keep]:
+        return self._keeping.keeps(digests) if self._keeping else [RING] * len(digests)
+
+    def _wants(self, digest: Digest, placement: Placement) -> bool:
+        if self._keeping is not None:
+            return self._keeping.wants(digest, placement)
+        return placement.me in placement.owners(digest)
+
     async def _pull(self, digest: Digest) -> int | None:
         """Fetch a blob that this node should have; its size in bytes, or None if that failed."""
         placement = self._placement()
-        if placement.me.draining or placement.me not in placement.owners(digest):
+        if placement.me.draining or not self._wants(digest, placement):
             return None
         try:
             blob = await self._fetcher.open(digest)
@@ -359,7 +380,8 @@ class Healer:
             await spool.finish()
             if self._was_deleted(digest):
                 return None
-            await self._store.put(spool)
+            mark = self._keeping.mark_for(digest) if self._keeping else None
+            await self._store.put(spool, managed=mark)
         except TierceError as error:
             log.warning("%s is missing here and could not be fetched: %s", digest, error)
             return None

@@ -20,9 +20,12 @@ FIND = "/blobs/find"
 READ = "/blobs/read"
 DELETE = "/blobs/delete"
 CONTROL = "/control"
+NAMES = "/names/"
 BLOBS = "/blobs/"
 HEALING = "?healing"
 NEW = "?new"
+HEALING_MANAGED = "?healing-managed"
+NEW_MANAGED = "?managed"
 TO = "&to="
 
 
@@ -54,6 +57,7 @@ class StoreRequest(msgspec.Struct, array_like=True):
     blobs: list[Small]
     healing: bool = False
     to: str = ""
+    managed: bool = False
 
 
 class StoreAnswer(msgspec.Struct, array_like=True):
@@ -63,11 +67,15 @@ class StoreAnswer(msgspec.Struct, array_like=True):
 
 
 class FindRequest(msgspec.Struct, array_like=True):
-    """Which of these are there? With ``prove``, hash them before saying so."""
+    """Which of these are there? With ``prove``, hash them before saying so.
+
+    With ``managed``, all but those of these places in the list are claimed (blobs/marks.py).
+    """
 
     digests: list[Digest]
     prove: bool = False
     to: str = ""
+    managed: list[int] | None = None
 
 
 class FindAnswer(msgspec.Struct, array_like=True):
@@ -107,6 +115,13 @@ class ControlRequest(msgspec.Struct, array_like=True):
 
     name: str
     arguments: bytes
+
+
+def upload_kind(healing: bool, managed: bool) -> str:
+    """How the path of a large blob's upload says what it is: see Peers.store."""
+    if managed:
+        return HEALING_MANAGED if healing else NEW_MANAGED
+    return HEALING if healing else NEW
 
 
 def check_names(digests: Iterable[Digest]) -> None:

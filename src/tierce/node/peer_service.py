@@ -30,8 +30,12 @@ T = TypeVar("T")
 Handler = Callable[[bytes], Awaitable[bytes]]
 
 
+async def _no_names(path: str, body: bytes) -> bytes:
+    raise NotFound(f"{path[:80]!a} is no message", hint="Run the same version on both nodes.")
+
+
 class BlobService:
-    """The answers of a node. ``gossip`` and ``control`` answer what is not about blobs.
+    """The answers of a node. ``gossip``, ``control`` and ``names`` answer what is not about blobs.
 
     ``condemned`` are the copies that this node is about to remove (healing): it gives its word for
     none of them, and a blob that is stored anew is taken off it. ``is_draining`` tells whether this
@@ -48,6 +52,8 @@ class BlobService:
         is_draining: Callable[[], bool],
         gossip: Handler,
         control: Callable[[str, bytes], Awaitable[bytes]],
+        names: Callable[[str, bytes], Awaitable[bytes]] = _no_names,
+        is_named: Callable[[Digest], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._spooler = spooler
@@ -56,6 +62,8 @@ class BlobService:
         self._is_draining = is_draining
         self._gossip = gossip
         self._control = control
+        self._names = names
+        self._is_named = is_named
         self._deleted: dict[Digest, float] = {}
 
     async def exchange(self, path: str, body: bytes) -> bytes:
@@ -72,6 +80,8 @@ class BlobService:
         if path == messages.CONTROL:
             request = _read(body, messages.ControlRequest)
             return await self._control(request.name, request.arguments)
+        if path.startswith(messages.NAMES):
+            return await self._names(path, body)
         raise NotFound(f"{path[:80]!a} is no message", hint="Run the same version on both nodes.")
 
     async def upload(
@@ -80,7 +90,8 @@ class BlobService:
         name = _digest_in(path)
         kind, _, receiver = path.partition("?")[2].partition(messages.TO)
         self._check_meant(unquote(receiver))
-        healing = kind == messages.HEALING.removeprefix("?")
+        healing = f"?{kind}" in (messages.HEALING, messages.HEALING_MANAGED)
+        managed = f"?{kind}" in (messages.NEW_MANAGED, messages.HEALING_MANAGED)
         if name != digest:
             raise BadRequest(f"{digest} was announced, and {name} is in the path")
         self._check_taken(name, healing=healing)
@@ -93,7 +104,7 @@ class BlobService:
             # While it came, it may have been deleted, or this node been told to empty itself.
             self._check_taken(name, healing=healing)
             self._condemned.pop(name, None)
-            created = await self._store.put(spool)
+            created = await self._store.put(spool, managed=managed)
         finally:
             await spool.discard()
         return encode(messages.StoreAnswer([created]))
@@ -133,11 +144,11 @@ class BlobService:
         messages.check_names(blob.digest for blob in request.blobs)
         return messages.StoreAnswer(
             await asyncio.gather(
-                *(self._store_one(blob, healing=request.healing) for blob in request.blobs)
+                *(self._store_one(blob, request.healing, request.managed) for blob in request.blobs)
             )
         )
 
-    async def _store_one(self, blob: Small, *, healing: bool) -> bool | messages.Fault:
+    async def _store_one(self, blob: Small, healing: bool, managed: bool) -> bool | messages.Fault:
         try:
             self._check_taken(blob.digest, healing=healing)
             self._spooler.space.check(len(blob.data))
@@ -146,7 +157,7 @@ class BlobService:
                 await spool.write(blob.data)
                 await spool.finish()
                 self._condemned.pop(blob.digest, None)
-                return await self._store.put(spool)
+                return await self._store.put(spool, managed=managed)
             finally:
                 await spool.discard()
         except TierceError as error:
@@ -155,6 +166,11 @@ class BlobService:
     async def _find(self, request: messages.FindRequest) -> messages.FindAnswer:
         self._check_meant(request.to)
         messages.check_names(request.digests)
+        if request.managed is not None:
+            managed = set(request.managed)
+            await self._store.claim(
+                [digest for at, digest in enumerate(request.digests) if at not in managed]
+            )
         if not request.prove:
             return messages.FindAnswer(await self._store.sizes(request.digests))
         at_once = asyncio.Semaphore(DISK_THREADS)
@@ -201,6 +217,9 @@ class BlobService:
         self._check_meant(request.to)
         messages.check_names(request.digests)
         for digest in request.digests:
+            if self._is_named(digest):
+                raise named_by_objects(digest)
+        for digest in request.digests:
             self.deleted(digest)
         return messages.DeleteAnswer(
             [await self._store.delete(digest) for digest in request.digests]
@@ -222,6 +241,14 @@ class BlobService:
             self._deleted.pop(digest, None)
         elif self.was_deleted(digest):
             raise Conflict(f"{digest} was deleted", hint="Delete it on the other nodes too.")
+
+
+def named_by_objects(digest: Digest) -> Conflict:
+    """Why a blob that objects consist of can't be deleted."""
+    return Conflict(
+        f"{digest} is the content of an object",
+        hint="Delete the object: its content goes with it, after the grace time.",
+    )
 
 
 def _read(body: bytes, kind: type[T]) -> T:

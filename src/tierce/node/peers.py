@@ -110,8 +110,12 @@ class Source(Protocol):
 class Peers(Protocol):
     """Other nodes, by their member records. May be called concurrently, from one event loop."""
 
-    async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
+    async def store(
+        self, member: Member, source: Source, *, healing: bool = False, managed: bool = False
+    ) -> bool:
         """Give a member a blob; durable there when it returns. True if it was new there.
+
+        ``managed``: for the sake of records only (blobs/marks.py); otherwise it is claimed there.
 
         ``healing`` marks a copy of what is stored already, which a node may refuse with Conflict
         if the blob was deleted in the meantime.
@@ -125,6 +129,7 @@ class Peers(Protocol):
         *,
         prove: bool = False,
         proof_bytes: int = 0,
+        managed: Sequence[bool] | None = None,
     ) -> list[int | None]:
         """For each digest the size in bytes of the member's copy, or None if it has none.
 
@@ -132,6 +137,8 @@ class Peers(Protocol):
         one that the member is about to remove itself (healing.py) does too. A Cask node tells no
         sizes otherwise: -1 stands for a copy of unknown size. ``proof_bytes`` is how much there is
         to hash, as far as it is known: the time that is allowed for it grows with that.
+        ``managed`` says for each blob whether the asker has it for the sake of records only: all
+        others become claimed at the member too, if it has them.
         """
         ...
 

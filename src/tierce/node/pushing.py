@@ -138,7 +138,9 @@ class Pusher:
         found: dict[str, list[tuple[Member, Task]]] = {}
         for node_id, pairs in asked.items():
             try:
-                sizes = await self._peers.find(pairs[0][0], [task.info.digest for _, task in pairs])
+                digests = [task.info.digest for _, task in pairs]
+                managed = self._store.managed(digests)
+                sizes = await self._peers.find(pairs[0][0], digests, managed=managed)
             except TierceError as error:
                 log.info("%s could not be asked what it holds: %s", node_id, error)
                 continue
@@ -157,7 +159,8 @@ class Pusher:
             log.error("%s can't be read here: %s", info.digest, error)
             return False
         try:
-            await self._peers.store(member, blob, healing=True)
+            (managed,) = self._store.managed([info.digest])
+            await self._peers.store(member, blob, healing=True, managed=managed)
         except Corrupt as error:
             log.error("a copy to be pushed was bad: %s", error)
             return False
@@ -196,11 +199,13 @@ class Pusher:
         if now is None or not now.is_up:
             return []  # gone since: to wait for it would hold everything up
         try:
+            digests = [task.info.digest for task in tasks]
             sizes = await self._peers.find(
                 member,
-                [task.info.digest for task in tasks],
+                digests,
                 prove=True,
                 proof_bytes=sum(task.info.size for task in tasks),
+                managed=self._store.managed(digests),
             )
         except TierceError as error:
             log.info("%s did not prove its copies: %s", member.node_id, error)
@@ -233,7 +238,8 @@ class Pusher:
             # Whoever asks for more copies meanwhile must not find that one was just removed.
             if late or self._placement().substance != placement.substance:
                 return
-            is_proved = proofs.get(task.info.digest, 0) >= placement.replication
+            needed = task.plan.proofs or placement.replication
+            is_proved = proofs.get(task.info.digest, 0) >= needed
             # It is condemned no more if it was stored anew meanwhile.
             if is_proved and task.info.digest in self.condemned:
                 await self._store.delete(task.info.digest)

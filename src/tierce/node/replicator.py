@@ -26,6 +26,10 @@ class Space(Protocol):
         self, incoming_bytes: int = 0, *, in_file: bool = False, passing: bool = False
     ) -> None: ...
 
+    def why_not(
+        self, incoming_bytes: int = 0, *, in_file: bool = False, passing: bool = False
+    ) -> TierceError | None: ...
+
 
 class Replicator:
     """Stores bodies here and on peers. ``placement`` gives the placement in force."""
@@ -54,17 +58,44 @@ class Replicator:
         if placement.is_alone:
             return await self._store.put(spool)
         source = SpoolSource(spool)
-        copying = _Copying(self, spool, source, placement)
-        try:
-            return await copying.run()
-        finally:
-            await copying.end()
-            source.close()
+        copying = _Copying(
+            self,
+            spool,
+            source,
+            placement,
+            self.candidates(source, placement),
+            placement.replication,
+        )
+        return await copying.run_to_end()
 
-    async def give(self, member: Member, source: SpoolSource) -> bool:
+    async def store_elsewhere(self, spool: Spool) -> bool:
+        """Keep a finished spool on other nodes, for the sake of a record that is about to be written.
+
+        On as many as are asked for, one less if this node is to keep a copy itself: then True, and
+        the caller does that, together with the record. Raises Unavailable if too few could take it.
+        """
+        placement = self._placement()
+        if placement.is_alone:
+            return True
+        source = SpoolSource(spool)
+        candidates = self.candidates(source, placement)
+        wanted = placement.replication
+        in_file = spool.path is not None
+        keeps_here = (
+            placement.me in candidates[:wanted]
+            and self._space.why_not(spool.size, in_file=in_file, passing=True) is None
+        )
+        others = [each for each in candidates if each.node_id != placement.view.me]
+        copying = _Copying(
+            self, spool, source, placement, others, wanted - int(keeps_here), managed=True
+        )
+        await copying.run_to_end()
+        return keeps_here
+
+    async def give(self, member: Member, source: SpoolSource, *, managed: bool = False) -> bool:
         """Give one peer its copy, and note how it fared."""
         try:
-            created = await self._peers.store(member, source)
+            created = await self._peers.store(member, source, managed=managed)
         except Unavailable:
             self._avoiding.failed(member)
             raise
@@ -90,20 +121,37 @@ class _Copying:
     """One body on its way to its owners."""
 
     def __init__(
-        self, replicator: Replicator, spool: Spool, source: SpoolSource, placement: Placement
+        self,
+        replicator: Replicator,
+        spool: Spool,
+        source: SpoolSource,
+        placement: Placement,
+        candidates: list[Member],
+        wanted: int,
+        *,
+        managed: bool = False,
     ) -> None:
         self._replicator = replicator
         self._spool = spool
         self._source = source
         self._me = placement.view.me
-        self._wanted = placement.replication
+        self._wanted = wanted
+        self._managed = managed
         # A large body takes its time wherever it goes.
         self._patience_seconds = WRITE_HEDGE_SECONDS * (1 + source.size / PEER_BATCH_BYTES)
-        self._waiting = replicator.candidates(source, placement)
+        self._waiting = candidates
         self._running: list[tuple[asyncio.Task[bool], Member]] = []
         self._failures: list[TierceError] = []
         self._stored = 0
         self._created = False
+
+    async def run_to_end(self) -> bool:
+        """Run, and clean up after it."""
+        try:
+            return await self.run()
+        finally:
+            await self.end()
+            self._source.close()
 
     async def run(self) -> bool:
         """Have it stored often enough. Raises Unavailable, or the only failure there was."""
@@ -134,7 +182,9 @@ class _Copying:
         if member.node_id == self._me:
             task = asyncio.create_task(self._replicator.keep(self._spool))
         else:
-            task = asyncio.create_task(self._replicator.give(member, self._source))
+            task = asyncio.create_task(
+                self._replicator.give(member, self._source, managed=self._managed)
+            )
         self._running.append((task, member))
 
     def _collect(self) -> bool:

@@ -29,17 +29,19 @@ class TiercePeers:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._stores: dict[tuple[str, str, bool], Batcher[Small, bool]] = {}
+        self._stores: dict[tuple[str, str, bool, bool], Batcher[Small, bool]] = {}
         self._reads: dict[tuple[str, str], Batcher[Digest, bytes | int | None]] = {}
 
-    async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
+    async def store(
+        self, member: Member, source: Source, *, healing: bool = False, managed: bool = False
+    ) -> bool:
         if source.data is not None and source.size <= PACK_LIMIT_MAX_BYTES:
-            key = member.node_id, member.private, healing
+            key = member.node_id, member.private, healing, managed
             batcher = self._stores.get(key)
             if batcher is None:
                 batcher = self._stores[key] = self._store_batcher(*key)
             return await batcher.submit(Small(source.digest, source.data))
-        kind = messages.HEALING if healing else messages.NEW
+        kind = messages.upload_kind(healing, managed)
         receiver = quote(member.node_id, safe="")
         path = f"{messages.BLOBS}{source.digest}{kind}{messages.TO}{receiver}"
         answer = await self._transport.upload(
@@ -54,6 +56,7 @@ class TiercePeers:
         *,
         prove: bool = False,
         proof_bytes: int = 0,
+        managed: Sequence[bool] | None = None,
     ) -> list[int | None]:
         seconds = PEER_ANSWER_SECONDS
         if prove:
@@ -64,7 +67,14 @@ class TiercePeers:
             answer = await self._exchange(
                 member.private,
                 messages.FIND,
-                messages.FindRequest(part, prove, member.node_id),
+                messages.FindRequest(
+                    part,
+                    prove,
+                    member.node_id,
+                    None
+                    if managed is None
+                    else [at for at in range(len(part)) if managed[start + at]],
+                ),
                 messages.FindAnswer,
                 seconds,
             )
@@ -116,12 +126,14 @@ class TiercePeers:
         for reading in self._reads.values():
             await reading.close()
 
-    def _store_batcher(self, node_id: str, address: str, healing: bool) -> Batcher[Small, bool]:
+    def _store_batcher(
+        self, node_id: str, address: str, healing: bool, managed: bool
+    ) -> Batcher[Small, bool]:
         async def send(items: list[Small]) -> list[bool | TierceError]:
             answer = await self._exchange(
                 address,
                 messages.STORE,
-                messages.StoreRequest(items, healing, node_id),
+                messages.StoreRequest(items, healing, node_id, managed),
                 messages.StoreAnswer,
                 PEER_STALL_SECONDS,
             )

@@ -4,7 +4,8 @@ By default all of it concerns the cluster: a body is stored on as many nodes as 
 blob is found wherever it is. ``here_only`` is for doors that speak to nodes: this node's copies only.
 """
 
-from collections.abc import AsyncIterable, Coroutine, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 from tierce.blobs.space import SpaceGuard
@@ -12,6 +13,7 @@ from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, BlobStore, Counts, OpenBlob
 from tierce.core.digest import Digest
 from tierce.core.errors import TooLarge
+from tierce.node.peer_service import named_by_objects
 
 
 class Stored(NamedTuple):
@@ -42,7 +44,16 @@ class Path(Protocol):
 class Blobs:
     """The blobs of the cluster, by way of one node."""
 
-    def __init__(self, store: BlobStore, spooler: Spooler, space: SpaceGuard, path: Path) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        spooler: Spooler,
+        space: SpaceGuard,
+        path: Path,
+        *,
+        is_named: Callable[[Digest], bool] = lambda _: False,
+    ) -> None:
+        self._is_named = is_named
         self._store = store
         self._spooler = spooler
         self._path = path
@@ -88,15 +99,29 @@ class Blobs:
         raises. After an error nothing is acknowledged, though some nodes may have a copy.
         """
         self.check_writable(announced_bytes, algorithm=algorithm, here_only=here_only)
+        spooling = self.spooling(body, algorithm, expected=expected, here_only=here_only)
+        async with spooling as spool:
+            put = self._store.put if here_only else self._path.store
+            created = await put(spool)
+            return Stored(spool.digest, spool.size, created)
+
+    @asynccontextmanager
+    async def spooling(
+        self,
+        body: AsyncIterable[bytes],
+        algorithm: str,
+        *,
+        expected: Sequence[Digest] = (),
+        here_only: bool = False,
+    ) -> AsyncIterator[Spool]:
+        """Hold a body, finished, for as long as the block runs. Raises as :meth:`receive` does."""
         passing = not (here_only or self._path.is_alone)
         spool = self._spooler.new(algorithm, expected=tuple(expected), passing=passing)
         try:
             async for data in body:
                 await spool.write(data)
-            digest = await spool.finish()
-            put = self._store.put if here_only else self._path.store
-            created = await put(spool)
-            return Stored(digest, spool.size, created)
+            await spool.finish()
+            yield spool
         finally:
             await spool.discard()
 
@@ -111,7 +136,12 @@ class Blobs:
         return await self._path.size(digest)
 
     async def delete(self, digest: Digest) -> bool:
-        """Remove every copy; False if there was none. Raises Unavailable while a node is down."""
+        """Remove every copy; False if there was none.
+
+        Raises Unavailable while a node is down, Conflict for what is the content of an object.
+        """
+        if self._is_named(digest):
+            raise named_by_objects(digest)
         return await self._path.delete(digest)
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:

@@ -6,10 +6,10 @@ blobs put without a name; near_cache.py has those whose level says where they ar
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Sequence
 from typing import NamedTuple, Protocol
 
-from tierce.blobs.spool import Spool, Spooler
+from tierce.blobs.spool import Spool
 from tierce.blobs.store import OpenBlob
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import BadRequest, Conflict, NotFound, TooLarge
@@ -22,11 +22,11 @@ from tierce.core.limits import (
 from tierce.names.changes import Position, resume
 from tierce.names.index import Change, Check, Index
 from tierce.names.listing import Listing, list_page
-from tierce.names.record import Record
+from tierce.names.record import NEAR_CACHE_BUCKET, Record
 from tierce.service.blobs import Blobs
 
-NEAR_CACHE_BUCKET = "objstore"
-"""Where the objstore door's objects are. Other doors may read it and delete from it."""
+__all__ = ["NEAR_CACHE_BUCKET", "ChangesPage", "ObjectPath", "Objects"]
+__all__ += ["check_bucket", "check_key", "check_metadata"]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
@@ -58,11 +58,10 @@ class ObjectPath(Protocol):
 
 
 class Objects:
-    """The objects of the cluster, by way of one node. ``wall_clock`` gives nanoseconds since 1970."""
+    """The objects of the cluster, by way of one node."""
 
-    def __init__(self, blobs: Blobs, spooler: Spooler, index: Index, path: ObjectPath) -> None:
+    def __init__(self, blobs: Blobs, index: Index, path: ObjectPath) -> None:
         self._blobs = blobs
-        self._spooler = spooler
         self._index = index
         self._path = path
 
@@ -188,7 +187,9 @@ def check_key(key: str) -> None:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise BadRequest("the key is no UTF-8", hint="Encode it as UTF-8, then escape it.") from None
+        raise BadRequest(
+            "the key is no UTF-8", hint="Encode it as UTF-8, then escape it."
+        ) from None
     if not size or "\0" in key:
         raise BadRequest("the key is empty, or has a zero byte in it", hint="Name the object.")
     if size > OBJECT_KEY_BYTES:

@@ -9,22 +9,26 @@ Beyond the faults it does what blobs/memory.py does, and it keeps the same contr
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from tierce.blobs.packed import SmallBlob
 from tierce.blobs.space import Space, SpaceGuard
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
 from tierce.core.digest import Digest
-from tierce.core.errors import Corrupt, Full, NotFound, Unavailable
+from tierce.core.errors import Corrupt, Full, NotFound, TierceError, Unavailable
 from tierce.core.limits import GIB
+from tierce.names.memory import MemoryIndex
 from tierce.testing.sim_process import Process
 
 LARGE_PIECE_BYTES = 8 * 1024
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,7 +37,8 @@ class SimDisk:
 
     ``write_errors`` and ``read_errors`` are chances from 0 to 1; a write takes up to
     ``write_seconds``. Blobs of more than ``pack_limit_bytes`` are read as large ones are: in
-    pieces, and verified at the end.
+    pieces, and verified at the end. ``marks`` are the managed blobs (blobs/marks.py), each with the
+    time it was put or released, in milliseconds; ``index`` is the index of records.
     """
 
     random: Random
@@ -44,12 +49,13 @@ class SimDisk:
     is_full: bool = False
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     quarantined: list[tuple[Digest, bytes]] = field(default_factory=list)
+    marks: dict[Digest, int] = field(default_factory=dict)
+    index: MemoryIndex | None = None
 
     def __post_init__(self) -> None:
         # What was written under each name, for the checksums that large blobs have for each piece.
         self.written: dict[Digest, bytes] = {}
-        # Changes under way: to the new content, or to None for a deletion.
-        self._under_way: list[tuple[Digest, bytes | None]] = []
+        self._under_way: list[Callable[[], object]] = []
 
     def rot(self, digest: Digest) -> None:
         """Flip a bit of a stored blob; one without bytes can't rot."""
@@ -63,21 +69,32 @@ class SimDisk:
         """Lose everything, as an exchanged disk has."""
         self.blobs.clear()
         self.quarantined.clear()
+        self.marks.clear()
+        self.index = None
         self._under_way.clear()
 
     def crash(self) -> None:
         """Decide what becomes of the changes that nobody was told of yet."""
         under_way, self._under_way = self._under_way, []
-        for digest, data in under_way:
+        for change in under_way:
             if self.random.random() < 0.5:
-                self.apply(digest, data)
+                with contextlib.suppress(TierceError):
+                    change()
 
-    async def change(self, digest: Digest, data: bytes | None) -> bool:
+    async def change(
+        self, digest: Digest, data: bytes | None, managed: bool | None = False, now: int = 0
+    ) -> bool:
         """Write a blob, or delete it with None; durable, and visible, when it returns.
 
         True if that made a blob appear or vanish. Raises Unavailable for a write error.
         """
-        change = digest, data
+        return await self.commit(lambda: self.apply(digest, data, managed, now))
+
+    async def commit(self, change: Callable[[], T]) -> T:
+        """Make a change durable. If a crash or an error comes between, it is made or it is not.
+
+        Raises Unavailable for a write error, and what the change does.
+        """
         self._under_way.append(change)
         await asyncio.sleep(self.write_seconds * self.random.random())
         if not any(each is change for each in self._under_way):
@@ -86,16 +103,23 @@ class SimDisk:
         failed = self.write_errors and self.random.random() < self.write_errors
         if failed and self.random.random() < 0.5:
             raise _io_error("writing")
-        changed = self.apply(digest, data)
+        result = change()
         if failed:
             raise _io_error("syncing")
-        return changed
+        return result
 
-    def apply(self, digest: Digest, data: bytes | None) -> bool:
+    def apply(
+        self, digest: Digest, data: bytes | None, managed: bool | None = False, now: int = 0
+    ) -> bool:
         """Make a change now. True if it made a blob appear or vanish."""
-        if data is None:
-            return self.blobs.pop(digest, None) is not None
         created = digest not in self.blobs
+        if data is None:
+            self.marks.pop(digest, None)
+            return self.blobs.pop(digest, None) is not None
+        if managed and (created or digest in self.marks):
+            self.marks[digest] = now
+        elif managed is False:
+            self.marks.pop(digest, None)
         self.blobs[digest] = self.written[digest] = data
         return created
 
@@ -103,21 +127,31 @@ class SimDisk:
 class SimStore:
     """A process's blob store on a disk."""
 
-    def __init__(self, disk: SimDisk, process: Process) -> None:
+    def __init__(self, disk: SimDisk, process: Process, now: Callable[[], int] = lambda: 0) -> None:
         self._disk = disk
         self._process = process
+        self._now = now
 
-    async def put(self, spool: Spool) -> bool:
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
         """See BlobStore."""
         self._check_alive()
+        self.check_room()
+        return await self._disk.change(spool.digest, content_of(spool), managed, self._now())
+
+    def check_room(self) -> None:
+        """Raise Full on a full disk."""
         if self._disk.is_full:
             raise Full("no space left while storing a blob", hint="Free some space.")
-        data = spool.data
-        if data is None:
-            assert spool.path is not None
-            # A large body's file begins with its bytes; checksums come after them (layout.py).
-            data = spool.path.read_bytes()[: spool.size]
-        return await self._disk.change(spool.digest, data)
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        """See BlobStore."""
+        self._check_alive()
+        for digest in digests:
+            self._disk.marks.pop(digest, None)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        """See BlobStore."""
+        return [digest in self._disk.marks for digest in digests]
 
     async def open(self, digest: Digest) -> OpenBlob:
         """See BlobStore."""
@@ -189,6 +223,15 @@ class SimStore:
     def _check_alive(self) -> None:
         if not self._process.is_alive:
             raise Unavailable("this process was killed")
+
+
+def content_of(spool: Spool) -> bytes:
+    """The bytes of a finished spool."""
+    if spool.data is not None:
+        return spool.data
+    assert spool.path is not None
+    # A large body's file begins with its bytes; checksums come after them (layout.py).
+    return spool.path.read_bytes()[: spool.size]
 
 
 class _LargeBlob:

@@ -18,10 +18,13 @@ from tierce.core.digest import Digest
 from tierce.core.errors import TierceError, Unavailable
 from tierce.core.limits import BLOB_LIMIT_BYTES
 from tierce.node.cluster_node import ClusterNode, Pacing
+from tierce.node.names_parts import Names
 from tierce.testing.network import SimNetwork
 from tierce.testing.sim_disk import SimDisk, SimSpace, SimStore
+from tierce.testing.sim_names import SimIndex, SimObjects
 from tierce.testing.sim_process import Process
 from tierce.testing.sim_transport import SimTransport
+from tierce.upstream.tier import Upstream
 
 T = TypeVar("T")
 
@@ -42,6 +45,8 @@ class Setup:
     weight: float = 1.0
     skew_seconds: float = 0.0
     pacing: Pacing = field(default_factory=lambda: Pacing(grace_seconds=20.0))
+    upstream: Upstream | None = None
+    collect_grace_seconds: float = 60.0
 
 
 class GaveUp(Exception):
@@ -96,6 +101,19 @@ class SimNode:
     async def _wired(self, process: Process, join: Sequence[str]) -> ClusterNode:
         milliseconds = int(1000 * self.wall_clock())
         space = SimSpace(self.disk)
+
+        def now() -> int:
+            return int(1000 * self.wall_clock())
+
+        store = SimStore(self.disk, process, now)
+        index = SimIndex(self.disk, process, self.setup.node_id, now)
+        await index.begin_epoch(f"{milliseconds:015d}")
+        names = Names(
+            index=index,
+            objects=SimObjects(self.disk, store, index, now),
+            upstream=self.setup.upstream,
+            grace_seconds=self.setup.collect_grace_seconds,
+        )
         return ClusterNode(
             Member(
                 self.setup.node_id,
@@ -107,11 +125,12 @@ class SimNode:
                 draining=self.is_draining,
                 replication=self.setup.replication,
             ),
-            SimStore(self.disk, process),
+            store,
             self._spooler(space),
             space,
             SimTransport(self.network, self.address, process),
             pacing=self.setup.pacing,
+            names=names,
             random=self.random,
             on_view=lambda view: self._write_down(process, view),
             on_conflict=self._conflicted,

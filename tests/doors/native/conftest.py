@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.doors.native.node import Node, node_in_thread
+from tests.doors.native.object_node import ObjectNode, object_node_in_thread
 
 # Small enough that a blob of a few pieces is quick to send, and lies in a file.
 PACK_LIMIT_BYTES = 1024
@@ -45,4 +46,25 @@ def full_node(tmp_path: Path) -> Iterator[Node]:
 @pytest.fixture
 def lonely_node(tmp_path: Path) -> Iterator[Node]:
     with node_in_thread(tmp_path / "data", replication=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectNode]:
+    data = tmp_path_factory.mktemp("objects") / "data"
+    with object_node_in_thread(data, pack_limit_bytes=PACK_LIMIT_BYTES) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_objects(tmp_path: Path) -> Iterator[ObjectNode]:
+    """One for each test, without any objects."""
+    with object_node_in_thread(tmp_path / "data", blob_limit_bytes=4096) as running:
+        yield running
+
+
+@pytest.fixture
+def guarded_objects(tmp_path: Path) -> Iterator[ObjectNode]:
+    """One that asks for tokens. The text of each is the right that it gives."""
+    with object_node_in_thread(tmp_path / "data", with_tokens=True) as running:
         yield running

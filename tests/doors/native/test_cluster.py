@@ -81,9 +81,8 @@ async def door(tmp_path: Path) -> AsyncIterator[Doorway]:
     tokens = [Token.of(each, frozenset({each}), each) for each in Right]
     access = Access(tokens, frozenset())
     reporter = StatusReporter(Identity("n1", "0", (), 1, 0.0), nothing, nothing)
-    server = native_door(nothing, access, reporter, Cluster(agent), log_requests=False).server(
-        Pace(1, 20.0, 20.0, 20.0)
-    )
+    door = native_door(nothing, access, reporter, Cluster(agent), nothing, log_requests=False)
+    server = door.server(Pace(1, 20.0, 20.0, 20.0))
     sock = socket.create_server(("127.0.0.1", 0))
     await server.listen(sock, None)
     yield Doorway(agent, Node(tmp_path, Address(f"127.0.0.1:{sock.getsockname()[1]}")))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from tests.unit.client.fake_objects import FakeObjects
 
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest
@@ -45,6 +46,7 @@ class FakeServer:
         self.page_limit = 1000
         # What an upload is acknowledged as, in place of the truth.
         self.acknowledged: Digest | None = None
+        self.objects = FakeObjects(self.cuts)
         # Called after the first bytes of an upload came.
         self.on_upload: Callable[[], None] = lambda: None
 
@@ -72,6 +74,7 @@ class FakeServer:
         app.router.add_get("/v1/blobs/{digest}", self._get)
         app.router.add_delete("/v1/blobs/{digest}", self._delete)
         app.router.add_get("/v1/blobs", self._list)
+        self.objects.add_routes(app)
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/cluster", self._overview)
         app.router.add_route("*", "/v1/cluster/nodes/{node_id}/{order}", self._order)

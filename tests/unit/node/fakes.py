@@ -7,18 +7,25 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tierce.blobs.local import Collected
 from tierce.blobs.memory import MemoryStore
 from tierce.blobs.space import Space, SpaceGuard
-from tierce.blobs.spool import Spooler
+from tierce.blobs.spool import Spool, Spooler
+from tierce.blobs.store import BlobStore
 from tierce.cluster.member import Member, View
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError, Unavailable
 from tierce.core.limits import BLOB_LIMIT_BYTES, GIB, PACK_LIMIT_BYTES, PIECE_BYTES
+from tierce.names.index import Check, Index
+from tierce.names.memory import MemoryIndex
+from tierce.names.record import Record
+from tierce.names.store import named_by
 from tierce.node.avoiding import Avoiding
 from tierce.node.data_path import PlacementCell
 from tierce.node.fetcher import Fetcher
 from tierce.node.healer import Healer
+from tierce.node.names_parts import Names
 from tierce.node.peer_service import BlobService
 from tierce.node.peers import Incoming, Source
 from tierce.node.tierce_peers import TiercePeers
@@ -138,7 +145,9 @@ class FakePeers:
         """Who was asked anything."""
         return [name for name, peer in self.of.items() for _ in peer.asked]
 
-    async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
+    async def store(
+        self, member: Member, source: Source, *, healing: bool = False, managed: bool = False
+    ) -> bool:
         peer = self.of[member.node_id]
         await peer.reached("store")
         data = source.data
@@ -156,6 +165,7 @@ class FakePeers:
         *,
         prove: bool = False,
         proof_bytes: int = 0,
+        managed: Sequence[bool] | None = None,
     ) -> list[int | None]:
         peer = self.of[member.node_id]
         await peer.reached("prove" if prove else "find")
@@ -387,3 +397,30 @@ async def left_running() -> list[str]:
         await asyncio.sleep(0)
     me = asyncio.current_task()
     return [str(task) for task in asyncio.all_tasks() if task is not me and not task.done()]
+
+
+class FakeObjects:
+    """Blobs and records together (names/store.py), one after the other. Nothing is ever collected."""
+
+    def __init__(self, store: BlobStore, index: Index) -> None:
+        self._store = store
+        self._index = index
+
+    async def put(
+        self, spool: Spool, draft: Record, *, now: int, check: Check | None = None
+    ) -> Record:
+        await self._store.put(spool, managed=True)
+        return await self._index.write(named_by(spool, draft), now=now, check=check)
+
+    async def restore(self, spool: Spool, record: Record) -> bool:
+        await self._store.put(spool, managed=True)
+        return (await self._index.merge([named_by(spool, record)]))[0]
+
+    async def collect(self, before: int, limit: int) -> Collected:
+        return Collected(0, [])
+
+
+def names_of(store: BlobStore, node_id: str) -> Names:
+    """What a process without a disk knows of names."""
+    index = MemoryIndex(node_id, epoch="first")
+    return Names(index=index, objects=FakeObjects(store, index))

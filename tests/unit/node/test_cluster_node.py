@@ -15,6 +15,7 @@ from tests.unit.node.fakes import (
     content,
     left_running,
     member,
+    names_of,
     spooler,
 )
 
@@ -42,6 +43,7 @@ class Node:
             self.room,
             transport,
             pacing=Pacing(grace_seconds=20.0),
+            names=names_of(self.store, me.node_id),
             random=random.Random(me.node_id),
             on_view=self.views.append,
             on_conflict=self.conflicts.append,

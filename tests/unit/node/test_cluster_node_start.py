@@ -4,7 +4,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.unit.node.fakes import FakeTransport, Room, member, spooler
+from tests.unit.node.fakes import FakeTransport, Room, member, names_of, spooler
 
 from tierce.blobs.memory import MemoryStore
 from tierce.cluster.member import View
@@ -26,6 +26,7 @@ def test_members_of_an_earlier_run_are_in_the_very_first_view(tmp_path: Path) ->
             room,
             FakeTransport(),
             pacing=Pacing(),
+            names=names_of(MemoryStore(), "a"),
             random=random.Random(1),
             on_view=views.append,
             on_conflict=lambda error: None,

@@ -540,7 +540,7 @@ def test_a_blob_that_can_not_be_had_back_is_not_fetched_over_and_over(tmp_path: 
         node = made.nodes["a"]
         digest = made.nodes["b"].put(content(1))
 
-        async def full(spool: object) -> bool:
+        async def full(spool: object, *, managed: bool | None = False) -> bool:
             raise Full("no room")
 
         node.store.put = full  # type: ignore[method-assign]

@@ -36,7 +36,9 @@ class CaskPeers:
         self._on_copied = on_copied
         self._sizes: dict[Digest, int] = {}
 
-    async def store(self, member: Member, source: Source, *, healing: bool = False) -> bool:
+    async def store(
+        self, member: Member, source: Source, *, healing: bool = False, managed: bool = False
+    ) -> bool:
         """Give a member a blob. True, as Cask does not say whether it was new.
 
         Raises Unavailable, also for a node that is read-only or answers with another key.
@@ -57,6 +59,7 @@ class CaskPeers:
         *,
         prove: bool = False,
         proof_bytes: int = 0,
+        managed: Sequence[bool] | None = None,
     ) -> list[int | None]:
         """For each digest the size in bytes, or UNKNOWN_SIZE, or None for no copy.
 

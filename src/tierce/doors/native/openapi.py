@@ -1,8 +1,8 @@
 """The OpenAPI 3.1 document of the native door, as it is served at ``/v1/openapi.json``.
 
 A test holds it against the routes, both ways, and the tests of the door hold every answer they get
-against it. What the operations are made of is in openapi_parts.py, the cluster's are in
-openapi_cluster.py.
+against it. What the operations are made of is in openapi_parts.py, those of named objects are in
+openapi_objects.py, and the cluster's in openapi_cluster.py.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from tierce.core import errors
 from tierce.core.digest import ALGORITHMS, DEFAULT_ALGORITHM
 from tierce.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
 from tierce.doors.native.openapi_cluster import cluster_paths
+from tierce.doors.native.openapi_objects import OBJECT_SCHEMAS, object_paths
 from tierce.doors.native.openapi_parts import (
     BLOB_CONTENT,
     EVERY_PATH,
@@ -19,7 +20,10 @@ from tierce.doors.native.openapi_parts import (
     JSON_HEADERS,
     LIMITS_TEXT,
     PARAMETERS,
+    STORAGE,
+    UPLOAD,
     answer,
+    headers_asked,
     json_content,
     operation,
     problems,
@@ -32,12 +36,12 @@ from tierce.doors.native.openapi_schemas import (
     Json,
     ref,
 )
-from tierce.doors.shared.bodies import UnsupportedEncoding
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.sending import PreconditionFailed
 
 _DESCRIPTION = f"""\
-Blobs are immutable bytes, named by their digest. Upload bytes, and get them back by name.
+Blobs are immutable bytes, named by their digest. Upload bytes, and get them back by name. Objects \
+have names of your choice, in buckets; each is a record that names a blob.
 
 * **Durable**: an upload is answered with success only once it is safely on disk, on as many nodes as \
 the cluster keeps of each blob.
@@ -51,12 +55,6 @@ be asked as HEAD everywhere.
 * **Tokens**: where the operator has set tokens, send `Authorization: Bearer TOKEN`. Their rights \
 are `read`, `write` and `admin`, and none includes another.
 """
-
-_STORAGE = (errors.Unavailable, errors.Corrupt)
-_UPLOAD = (
-    *GUARDED, *_STORAGE, errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly,
-    errors.Full, UnsupportedEncoding,
-)  # fmt: skip
 
 _STORED_HEADERS = ("ETag", "Location", *JSON_HEADERS)
 _PART_HEADERS = ("Accept-Ranges", "Cache-Control", "ETag", "Repr-Digest", "X-Content-Type-Options")
@@ -79,6 +77,7 @@ def document(version: str) -> dict[str, Any]:
         "servers": [{"url": "/", "description": "This node"}],
         "tags": [
             {"name": "blobs", "description": "Store, read, list and remove blobs."},
+            {"name": "objects", "description": "Store, read, list and remove named objects."},
             {"name": "cluster", "description": "How the cluster is, and what nodes it has."},
             {"name": "node", "description": "How the node is."},
         ],
@@ -91,11 +90,12 @@ def document(version: str) -> dict[str, Any]:
                 "delete": _delete_blob(),
             },
             "/v1/blobs": {"get": _list_blobs(), "post": _post_blob()},
+            **object_paths(),
             **cluster_paths(),
             **_node_paths(),
         },
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": {**SCHEMAS, **OBJECT_SCHEMAS},
             "headers": HEADERS,
             "parameters": PARAMETERS,
             "responses": EVERY_PATH,
@@ -109,10 +109,6 @@ def document(version: str) -> dict[str, Any]:
             },
         },
     }
-
-
-def _headers_asked(*names: str) -> tuple[Json, ...]:
-    return tuple(ref("parameters", name) for name in names)
 
 
 def _get_blob() -> Json:
@@ -132,11 +128,9 @@ def _get_blob() -> Json:
                 {**BLOB_CONTENT, **several},
             ),
             "304": answer("It is what If-None-Match names.", _UNCHANGED_HEADERS),
-            **problems(
-                *GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, UnsatisfiableRange
-            ),
+            **problems(*GUARDED, *STORAGE, errors.NotFound, PreconditionFailed, UnsatisfiableRange),
         },
-        parameters=_headers_asked("Range", "If-Range", "If-Match", "If-None-Match"),
+        parameters=headers_asked("Range", "If-Range", "If-Match", "If-None-Match"),
     )
 
 
@@ -150,9 +144,9 @@ def _head_blob() -> Json:
         {
             "200": answer("It is here.", ("Content-Length", *_BLOB_HEADERS)),
             "304": answer("It is what If-None-Match names.", _UNCHANGED_HEADERS),
-            **problems(*GUARDED, *_STORAGE, errors.NotFound, PreconditionFailed, body=False),
+            **problems(*GUARDED, *STORAGE, errors.NotFound, PreconditionFailed, body=False),
         },
-        parameters=_headers_asked("If-Match", "If-None-Match"),
+        parameters=headers_asked("If-Match", "If-None-Match"),
     )
 
 
@@ -167,9 +161,9 @@ def _put_blob() -> Json:
         {
             "200": answer("The cluster had it.", _STORED_HEADERS, _stored()),
             "201": answer("It is new, and on disk.", _STORED_HEADERS, _stored()),
-            **problems(*_UPLOAD, PreconditionFailed),
+            **problems(*UPLOAD, PreconditionFailed),
         },
-        parameters=_headers_asked(
+        parameters=headers_asked(
             "If-Match", "If-None-Match", "Content-Digest", "Repr-Digest", "Content-Encoding"
         ),
         upload=True,
@@ -192,11 +186,11 @@ def _post_blob() -> Json:
         "few nodes take new blobs.",
         {
             "201": answer("It is on disk, new or not.", _STORED_HEADERS, _stored()),
-            **problems(*_UPLOAD),
+            **problems(*UPLOAD),
         },
         parameters=(
             algorithm,
-            *_headers_asked("Content-Digest", "Repr-Digest", "Content-Encoding"),
+            *headers_asked("Content-Digest", "Repr-Digest", "Content-Encoding"),
         ),
         upload=True,
     )
@@ -208,10 +202,11 @@ def _delete_blob() -> Json:
         "deleteBlob",
         "Remove a blob from the cluster",
         "Needs the right `admin`. All copies go, those on read-only nodes too. 503 while a node is "
-        "down, as it could bring the blob back; some copies may be gone then, so ask again.",
+        "down, as it could bring the blob back; some copies may be gone then, so ask again. 409 for "
+        "the content of an object: remove the object, then the bytes go by themselves.",
         {
             "204": answer("It is gone, durably."),
-            **problems(*GUARDED, *_STORAGE, errors.NotFound, errors.Full),
+            **problems(*GUARDED, *STORAGE, errors.NotFound, errors.Conflict, errors.Full),
         },
     )
 
@@ -246,7 +241,7 @@ def _list_blobs() -> Json:
         "as text. A full page has a `next`, even if nothing follows.",
         {
             "200": answer("A page.", JSON_HEADERS, json_content(ref("schemas", "Listing"), page)),
-            **problems(*GUARDED, *_STORAGE),
+            **problems(*GUARDED, *STORAGE),
         },
         parameters=(after, limit),
     )
@@ -260,7 +255,7 @@ def _node_paths() -> Json:
     def reading(
         name: str, summary: str, schema: str, example: object, *, public: bool = False
     ) -> Json:
-        kinds = () if public else (*GUARDED, *_STORAGE)
+        kinds = () if public else (*GUARDED, *STORAGE)
         content = json_content(ref("schemas", schema), example)
         responses = {"200": answer(summary + ".", JSON_HEADERS, content), **problems(*kinds)}
         needs = "Needs no token." if public else "Needs the right `read`."
@@ -276,7 +271,7 @@ def _node_paths() -> Json:
             "200": answer(
                 "The metrics.", ("Cache-Control",), {"text/plain": {"schema": {"type": "string"}}}
             ),
-            **problems(*GUARDED, *_STORAGE),
+            **problems(*GUARDED, *STORAGE),
         },
     )
     welcome = {"name": "tierce", "version": version, "openapi": "/v1/openapi.json"}

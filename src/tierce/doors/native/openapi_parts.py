@@ -12,8 +12,9 @@ from tierce.core import errors
 from tierce.core.digest import ALGORITHMS, Digest
 from tierce.core.errors import TierceError
 from tierce.core.kinds import NODE_ID_LIMIT_CHARACTERS
-from tierce.core.limits import HEADER_LINE_BYTES, HEADERS_COUNT
+from tierce.core.limits import HEADER_LINE_BYTES, HEADERS_COUNT, OBJECT_KEY_BYTES
 from tierce.doors.native.errors import NAMES, OUR_MISTAKE, STATUS
+from tierce.doors.native.object_render import SANDBOX
 from tierce.doors.native.openapi_schemas import (
     DIGEST_PATTERN,
     EXAMPLE,
@@ -24,6 +25,7 @@ from tierce.doors.native.openapi_schemas import (
 )
 from tierce.doors.native.render import BLOB_TYPE, PROBLEM_BASE
 from tierce.doors.shared import digest_fields
+from tierce.doors.shared.bodies import UnsupportedEncoding
 from tierce.doors.shared.connection import HeadersTooLarge
 from tierce.doors.shared.errors import RETRY_AFTER_SECONDS
 from tierce.doors.shared.ranges import UnsatisfiableRange
@@ -31,8 +33,14 @@ from tierce.doors.shared.router import MethodNotAllowed
 
 BLOB_CONTENT: Json = {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 JSON_HEADERS = ("Cache-Control", "X-Content-Type-Options")
-# The errors of every operation that may ask for a token.
+# The errors of every operation that may ask for a token, of those that look at the disk, and of those
+# that take bytes.
 GUARDED = (errors.Unauthenticated, errors.Forbidden)
+STORAGE = (errors.Unavailable, errors.Corrupt)
+UPLOAD = (
+    *GUARDED, *STORAGE, errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly,
+    errors.Full, UnsupportedEncoding,
+)  # fmt: skip
 
 # What the node may answer to any request, before it is known what the request is for.
 _ALWAYS: tuple[type[TierceError], ...] = (errors.BadRequest, HeadersTooLarge)
@@ -52,6 +60,11 @@ def answer(description: str, headers: Iterable[str] = (), content: Json | None =
     if content is not None:
         response["content"] = content
     return response
+
+
+def headers_asked(*names: str) -> tuple[Json, ...]:
+    """Parameters from the components, named by their names in HTTP."""
+    return tuple(ref("parameters", name) for name in names)
 
 
 def operation(
@@ -78,7 +91,7 @@ def operation(
         made["parameters"] = list(parameters)
     if upload:
         made["requestBody"] = {
-            "description": "The bytes of the blob, with a Content-Length or chunked.",
+            "description": "The bytes, with a Content-Length or chunked.",
             "required": False,
             "content": BLOB_CONTENT,
         }
@@ -172,27 +185,43 @@ _FIELD = {
 }
 _TAG = {"type": "string", "pattern": f'^"({DIGEST_PATTERN})"$', "examples": [f'"{EXAMPLE}"']}
 
+_DATE_PATTERN = "^[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$"
+_DATE_EXAMPLE = "Thu, 01 Jan 2026 00:00:00 GMT"
+
 HEADERS: Json = {
     "Accept-Ranges": _header("Ranges of bytes can be asked for.", {"const": "bytes"}),
     "Allow": _header("The methods of this path.", {"type": "string", "examples": ["GET, HEAD"]}),
     "Cache-Control": _header(
-        "Blobs may be kept for ever, as they never change; everything else not at all.",
-        {"enum": ["max-age=31536000, immutable", "no-store"]},
+        "Blobs may be kept for ever, as they never change; objects may be kept, but the node must be "
+        "asked whether they changed; everything else may not be kept at all.",
+        {"enum": ["max-age=31536000, immutable", "no-cache", "no-store"]},
     ),
     "Content-Digest": _header("The digest of the body (RFC 9530).", _FIELD),
-    "Content-Length": _header("Size of the blob, in bytes.", {"type": "integer", "minimum": 0}),
+    "Content-Security-Policy": _header(
+        "What a browser is shown of an object must run no scripts.", {"const": SANDBOX}
+    ),
+    "Content-Length": _header(
+        "Size of the blob or object, in bytes.", {"type": "integer", "minimum": 0}
+    ),
     "Content-Range": _header(
         "The bytes that are sent, or with 416 the size there is. Answers of several ranges have it "
         "in each part instead.",
         {"type": "string", "pattern": r"^bytes ([0-9]+-[0-9]+|\*)/[0-9]+$"},
         required=False,
     ),
-    "ETag": _header("The digest in quotes: a strong tag, which never changes.", _TAG),
-    "Location": _header(
-        "Path of the blob.",
-        {"type": "string", "pattern": f"^/v1/blobs/({DIGEST_PATTERN})$"},
+    "ETag": _header("The digest of the content in quotes: a strong tag.", _TAG),
+    "Last-Modified": _header(
+        "When the object was written, to the second. Tags tell more.",
+        {"type": "string", "pattern": _DATE_PATTERN},
     ),
-    "Repr-Digest": _header("The digest of the whole blob (RFC 9530).", _FIELD),
+    "Location": _header(
+        "Path of the blob, or of the object.",
+        {
+            "type": "string",
+            "pattern": f"^/v1/(blobs/({DIGEST_PATTERN})|buckets/[a-z0-9.-]+/objects/[!-~]+)$",
+        },
+    ),
+    "Repr-Digest": _header("The digest of the whole blob or object (RFC 9530).", _FIELD),
     "Retry-After": _header(
         "Wait for so many seconds before asking again.",
         {"type": "integer", "minimum": RETRY_AFTER_SECONDS},
@@ -224,25 +253,66 @@ PARAMETERS: Json = {
         ref("schemas", "Digest"),
         str(EXAMPLE),
     ),
+    "Bucket": _parameter(
+        "path",
+        "bucket",
+        "The bucket: 3 to 63 small letters, digits, dashes and single dots.",
+        {
+            "type": "string",
+            "minLength": 3,
+            "maxLength": 63,
+            "pattern": r"^[a-z0-9](\.?[a-z0-9-])*\.?[a-z0-9]$",
+        },
+        "photos",
+    ),
+    "Key": _parameter(
+        "path",
+        "key",
+        f"The name of the object: 1 to {OBJECT_KEY_BYTES} bytes of UTF-8, percent-encoded once, "
+        "without a zero byte. Slashes may stand as they are.",
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": OBJECT_KEY_BYTES,
+            "pattern": r"^[^\x00]+$",
+        },
+        "2026/summer/beach.jpg",
+    ),
     "If-Match": _parameter(
         "header",
         "If-Match",
-        "Go on only if the blob is here under one of these tags; `*` stands for any. Else 412.",
+        "Go on only if what is here has one of these tags; `*` stands for any. Else 412.",
         {"type": "string"},
         f'"{EXAMPLE}"',
     ),
     "If-None-Match": _parameter(
         "header",
         "If-None-Match",
-        "Go on only if the blob is not here under any of these tags; `*` stands for any. "
-        "Else 304 to GET and HEAD, 412 to PUT.",
+        "Go on only if what is here has none of these tags; `*` stands for any. "
+        "Else 304 to GET and HEAD, 412 to others.",
         {"type": "string"},
         f'"{EXAMPLE}"',
+    ),
+    "If-Modified-Since": _parameter(
+        "header",
+        "If-Modified-Since",
+        "Without If-None-Match: go on only if the object is newer. Else 304. What is no date is "
+        "ignored.",
+        {"type": "string"},
+        _DATE_EXAMPLE,
+    ),
+    "If-Unmodified-Since": _parameter(
+        "header",
+        "If-Unmodified-Since",
+        "Without If-Match: go on only if the object, if there is one, is no newer. Else 412. What is "
+        "no date is ignored.",
+        {"type": "string"},
+        _DATE_EXAMPLE,
     ),
     "If-Range": _parameter(
         "header",
         "If-Range",
-        "Send the range only if the blob has this tag, and the whole blob otherwise.",
+        "Send the range only if this is the tag of what is here, and the whole otherwise.",
         {"type": "string"},
         f'"{EXAMPLE}"',
     ),

@@ -1,7 +1,8 @@
 """What the JSON bodies of the native door look like: the schemas of its OpenAPI document, and examples.
 
 The shapes themselves are made in render.py, and those of the agent's account and of the cluster in
-the agent; tests hold the answers of real nodes against what is said here.
+the agent; tests hold the answers of real nodes against what is said here. Those of named objects are
+in openapi_objects.py.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ def ref(section: str, name: str) -> Json:
     return {"$ref": f"#/components/{section}/{name}"}
 
 
-def _object(description: str, properties: Json, required: Iterable[str] | None = None) -> Json:
+def shape(description: str, properties: Json, required: Iterable[str] | None = None) -> Json:
+    """An object of JSON. All of its properties are there, unless ``required`` says which are."""
     return {
         "type": "object",
         "description": description,
@@ -36,11 +38,13 @@ def _object(description: str, properties: Json, required: Iterable[str] | None =
     }
 
 
-def _count(description: str) -> Json:
+def count(description: str) -> Json:
+    """A number of things, or of bytes."""
     return {"type": "integer", "minimum": 0, "description": description}
 
 
-def _text(description: str, **more: object) -> Json:
+def text(description: str, **more: object) -> Json:
+    """A text; ``more`` says of what form."""
     return {"type": "string", "description": description, **more}
 
 
@@ -48,7 +52,8 @@ def _seconds(description: str) -> Json:
     return {"type": "number", "minimum": 0, "description": description}
 
 
-def _or_null(schema: Json, description: str) -> Json:
+def or_null(schema: Json, description: str) -> Json:
+    """What may be null."""
     return {"anyOf": [schema, {"type": "null"}], "description": description}
 
 
@@ -57,82 +62,82 @@ _LAST_PASS: Json = {
     "format": "date-time",
     "description": "End of the last full pass, in UTC; null before the first.",
 }
-_ESTIMATED = _or_null(
+_ESTIMATED = or_null(
     {"type": "number", "minimum": 0}, "Time that takes, in seconds; null while it is not known."
 )
 _TARGETS = {
-    "below_target": _count("Blobs with fewer copies than there should be."),
-    "at_target": _count("Blobs with as many copies as there should be."),
-    "over_target": _count("Blobs with surplus copies."),
+    "below_target": count("Blobs with fewer copies than there should be."),
+    "at_target": count("Blobs with as many copies as there should be."),
+    "over_target": count("Blobs with surplus copies."),
 }
 _NO_HEALING = "How healing goes; null or left out where there is nothing to say of it yet."
 
-_SCRUB = _object(
+_SCRUB = shape(
     "How the verification of stored blobs goes, since the agent started.",
     {
-        "checked_blobs": _count("Blobs verified."),
-        "bad_blobs": _count("Blobs that were found bad, and set aside."),
-        "passes": _count("Times that all blobs were gone through."),
+        "checked_blobs": count("Blobs verified."),
+        "bad_blobs": count("Blobs that were found bad, and set aside."),
+        "passes": count("Times that all blobs were gone through."),
         "last_pass": _LAST_PASS,
     },
 )
 
-_HEALING = _object(
+_HEALING = shape(
     "How healing goes, for the blobs that this node is responsible for. Counts of what was done are "
     "since the agent started.",
     {
-        "phase": _text("What healing does now, in a word."),
-        "responsible_blobs": _count("Blobs that this node looks after."),
+        "phase": text("What healing does now, in a word."),
+        "responsible_blobs": count("Blobs that this node looks after."),
         **_TARGETS,
-        "bytes_to_move": _count("Bytes that this node has to copy."),
+        "bytes_to_move": count("Bytes that this node has to copy."),
         "estimated_seconds": _ESTIMATED,
         "last_pass": _LAST_PASS,
-        "last_pass_seconds": _or_null(
+        "last_pass_seconds": or_null(
             {"type": "number", "minimum": 0}, "How long it took; null before the first."
         ),
-        "pushed_blobs": _count("Blobs copied to other nodes."),
-        "pushed_bytes": _count("Their bytes."),
-        "proved_blobs": _count("Copies of other nodes that were read back and found right."),
-        "trimmed_blobs": _count("Surplus copies removed here."),
-        "failed_pushes": _count("Copies that did not succeed, and are tried again."),
+        "pushed_blobs": count("Blobs copied to other nodes."),
+        "pushed_bytes": count("Their bytes."),
+        "proved_blobs": count("Copies of other nodes that were read back and found right."),
+        "trimmed_blobs": count("Surplus copies removed here."),
+        "failed_pushes": count("Copies that did not succeed, and are tried again."),
     },
 )
 
-_DISK = _object(
+_DISK = shape(
     "The disk that holds the data, in bytes.",
     {
-        "total_bytes": _count("Size of the disk."),
-        "free_bytes": _count("Room on it."),
-        "reserve_bytes": _count("Room that the node keeps free."),
+        "total_bytes": count("Size of the disk."),
+        "free_bytes": count("Room on it."),
+        "reserve_bytes": count("Room that the node keeps free."),
     },
 )
 
 _MEMBER: Json = {
-    "node_id": _text("Id of the node."),
-    "state": _text(
+    "node_id": text("Id of the node."),
+    "state": text(
         "`suspect` is a node that has not answered lately, and is not given up yet.",
         enum=["alive", "suspect", "down"],
     ),
-    "dialect": _text("What it speaks: Tierce's way or Cask's own.", enum=["tierce", "cask"]),
-    "private": _text("Where other nodes reach it, as HOST:PORT; empty for a Cask node."),
-    "native": _text("Base URL of its native door, or empty."),
-    "cask": _text("Base URL of its Cask door, or empty."),
-    "zone": _text("Its zone, or empty."),
+    "dialect": text("What it speaks: Tierce's way or Cask's own.", enum=["tierce", "cask"]),
+    "private": text("Where other nodes reach it, as HOST:PORT; empty for a Cask node."),
+    "native": text("Base URL of its native door, or empty."),
+    "cask": text("Base URL of its Cask door, or empty."),
+    "zone": text("Its zone, or empty."),
     "weight": {"type": "number", "description": "Its share, beside a node of weight 1."},
     "writable": {"type": "boolean", "description": "Whether it takes new blobs."},
     "draining": {"type": "boolean", "description": "Whether it is being emptied."},
-    "version": _text("Version of its program."),
+    "version": text("Version of its program."),
 }
 
-_ACCOUNT = _or_null(
-    _object(
+_ACCOUNT = or_null(
+    shape(
         "Its own account.",
         {
-            "blobs": _count("Number of blobs on it."),
-            "blob_bytes": _count("Their size together, in bytes."),
+            "blobs": count("Number of blobs on it."),
+            "blob_bytes": count("Their size together, in bytes."),
             "disk": ref("schemas", "Disk"),
             "scrub": ref("schemas", "Scrub"),
-            "healing": _or_null(ref("schemas", "Healing"), _NO_HEALING),
+            "healing": or_null(ref("schemas", "Healing"), _NO_HEALING),
         },
         required=["blobs", "blob_bytes", "disk"],
     ),
@@ -141,23 +146,23 @@ _ACCOUNT = _or_null(
 # What an overview adds to each member.
 _MORE_OF_A_MEMBER: Json = {
     "drained": {"type": "boolean", "description": "Whether it is empty, and may be stopped."},
-    "down_seconds": _or_null(
+    "down_seconds": or_null(
         {"type": "number", "minimum": 0}, "How long it has been down; null while it is not."
     ),
     "status": _ACCOUNT,
 }
 
 SCHEMAS: Json = {
-    "Digest": _text(
+    "Digest": text(
         "Algorithm, colon, and the digest in lower-case hex.",
         pattern=f"^({DIGEST_PATTERN})$",
         examples=[str(EXAMPLE), str(Digest.of(b"hello\n", "sha256"))],
     ),
-    "Stored": _object(
+    "Stored": shape(
         "A blob that is safely on disk.",
-        {"digest": ref("schemas", "Digest"), "size": _count("Size in bytes.")},
+        {"digest": ref("schemas", "Digest"), "size": count("Size in bytes.")},
     ),
-    "Listing": _object(
+    "Listing": shape(
         "A page of blobs, in the order of their digests.",
         {
             "blobs": {"type": "array", "items": ref("schemas", "Stored")},
@@ -167,11 +172,11 @@ SCHEMAS: Json = {
             },
         },
     ),
-    "Status": _object(
+    "Status": shape(
         "The state of the node.",
         {
-            "node_id": _text("Id of the node."),
-            "version": _text("Version of Tierce."),
+            "node_id": text("Id of the node."),
+            "version": text("Version of Tierce."),
             "uptime_seconds": {
                 "type": "number", "minimum": 0, "description": "Time since the start, in seconds.",
             },
@@ -185,17 +190,17 @@ SCHEMAS: Json = {
             "read_only_reason": {
                 "type": ["string", "null"], "description": "Why they are not, or null.",
             },
-            "blobs": _count("Number of blobs on this node."),
-            "blob_bytes": _count("Their size together, in bytes."),
+            "blobs": count("Number of blobs on this node."),
+            "blob_bytes": count("Their size together, in bytes."),
             "disk": ref("schemas", "Disk"),
             "agent": {
                 "description": "What the background process says; null while it is down.",
                 "anyOf": [
-                    _object(
+                    shape(
                         "Its account.",
                         {
                             "scrub": ref("schemas", "Scrub"),
-                            "healing": _or_null(ref("schemas", "Healing"), _NO_HEALING),
+                            "healing": or_null(ref("schemas", "Healing"), _NO_HEALING),
                             "members": {
                                 "type": "array",
                                 "items": ref("schemas", "Member"),
@@ -212,16 +217,16 @@ SCHEMAS: Json = {
     "Scrub": _SCRUB,
     "Healing": _HEALING,
     "Disk": _DISK,
-    "Member": _object("A node of the cluster, as it announces itself.", _MEMBER),
-    "Overview": _object(
+    "Member": shape("A node of the cluster, as it announces itself.", _MEMBER),
+    "Overview": shape(
         "The cluster, as the node that was asked knows it.",
         {
-            "node_id": _text("Id of the node that was asked."),
-            "replication": _count("Number of nodes that keep each blob."),
-            "max_replication": _count("Copies above which surplus ones are removed."),
-            "blobs": _count("Blobs of the cluster, each counted once."),
+            "node_id": text("Id of the node that was asked."),
+            "replication": count("Number of nodes that keep each blob."),
+            "max_replication": count("Copies above which surplus ones are removed."),
+            "blobs": count("Blobs of the cluster, each counted once."),
             **_TARGETS,
-            "bytes_to_move": _count("Bytes that healing has to copy."),
+            "bytes_to_move": count("Bytes that healing has to copy."),
             "estimated_seconds": _ESTIMATED,
             "settled": {
                 "type": "boolean",
@@ -235,45 +240,45 @@ SCHEMAS: Json = {
             },
             "nodes": {
                 "type": "array",
-                "items": _object(
+                "items": shape(
                     "A node with its own account.", {**_MEMBER, **_MORE_OF_A_MEMBER}
                 ),
                 "description": "The nodes, in the order of their ids.",
             },
         },
     ),
-    "Draining": _object(
+    "Draining": shape(
         "Whether a node is being emptied.",
-        {"node_id": _text("Id of the node."), "draining": {"type": "boolean"}},
+        {"node_id": text("Id of the node."), "draining": {"type": "boolean"}},
     ),
-    "Live": _object("The process answers.", {"live": {"const": True}}),
-    "Ready": _object(
+    "Live": shape("The process answers.", {"live": {"const": True}}),
+    "Ready": shape(
         "The node serves blobs.",
         {
             "ready": {"const": True},
             "writable": {"type": "boolean", "description": "Whether new blobs are taken now."},
         },
     ),
-    "Welcome": _object(
+    "Welcome": shape(
         "What this is.",
         {
             "name": {"const": "tierce"},
-            "version": _text("Version of Tierce."),
-            "openapi": _text("Where this document is.", format="uri-reference"),
+            "version": text("Version of Tierce."),
+            "openapi": text("Where this document is.", format="uri-reference"),
         },
     ),
-    "Problem": _object(
+    "Problem": shape(
         "Problem details (RFC 9457). Programs go by `type`, which never changes; "
         "`detail` and `hint` are for people.",
         {
-            "type": _text(
+            "type": text(
                 "Stable name of the kind of problem.",
                 enum=[PROBLEM_BASE + name for name in (*NAMES.values(), OUR_MISTAKE)],
             ),
-            "title": _text("The same in words."),
+            "title": text("The same in words."),
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": _text("What happened."),
-            "hint": _text("What to do about it; may be empty."),
+            "detail": text("What happened."),
+            "hint": text("What to do about it; may be empty."),
         },
     ),
 }  # fmt: skip

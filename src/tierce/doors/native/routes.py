@@ -9,30 +9,36 @@ from tierce.core.rights import Right
 from tierce.doors.native import openapi, render
 from tierce.doors.native.errors import render_error
 from tierce.doors.native.gauges import exposition
-from tierce.doors.shared import digest_fields
+from tierce.doors.native.object_routes import ObjectRoutes
+from tierce.doors.native.requests import NAME, announced_digests, limit_in
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.bodies import announced_bytes, body_of, refuse_encoded
 from tierce.doors.shared.door import Door
 from tierce.doors.shared.router import Route, Router
-from tierce.doors.shared.sending import check_conditions, head_answer, joined, send_blob
+from tierce.doors.shared.sending import check_conditions, head_answer, send_blob
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster
+from tierce.service.objects import Objects
 from tierce.service.status import StatusReporter
-
-NAME = "native"
 
 
 class NativeDoor:
     """Handlers over the service. Each checks the caller's right before anything else."""
 
     def __init__(
-        self, blobs: Blobs, access: Access, reporter: StatusReporter, cluster: Cluster
+        self,
+        blobs: Blobs,
+        access: Access,
+        reporter: StatusReporter,
+        cluster: Cluster,
+        objects: Objects,
     ) -> None:
         self._blobs = blobs
         self._access = access
         self._reporter = reporter
         self._cluster = cluster
+        self._objects = ObjectRoutes(objects, access)
 
     def routes(self) -> list[Route]:
         blob = "/v1/blobs/{digest}"
@@ -44,6 +50,7 @@ class NativeDoor:
             Route("DELETE", blob, self.delete_blob),
             Route("POST", "/v1/blobs", self.post_blob),
             Route("GET", "/v1/blobs", self.list_blobs),
+            *self._objects.routes(),
             Route("GET", "/v1/cluster", self.get_cluster),
             Route("POST", f"{member}/drain", self.drain_node),
             Route("DELETE", f"{member}/drain", self.use_node_again),
@@ -76,7 +83,7 @@ class NativeDoor:
         result = await self._blobs.receive(
             body_of(request, NAME),
             name.algorithm,
-            expected=[name, *self._announced_digests(request)],
+            expected=[name, *announced_digests(request)],
             announced_bytes=self._check_upload(request, name.algorithm),
         )
         return render.stored(result, located=False)
@@ -88,7 +95,7 @@ class NativeDoor:
         result = await self._blobs.receive(
             body_of(request, NAME),
             algorithm,
-            expected=self._announced_digests(request),
+            expected=announced_digests(request),
             announced_bytes=self._check_upload(request, algorithm),
         )
         return render.stored(result, located=True)
@@ -103,7 +110,7 @@ class NativeDoor:
     async def list_blobs(self, request: web.BaseRequest) -> Answer:
         self._allow(request, Right.READ)
         after = request.query.get("after")
-        limit = _limit(request.query.get("limit"))
+        limit = limit_in(request.query.get("limit"), LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX)
         found = await self._blobs.list_after(Digest.parse(after) if after else None, limit)
         return render.listing(found, limit)
 
@@ -166,11 +173,6 @@ class NativeDoor:
         self._blobs.check_writable(size, algorithm=algorithm)
         return size
 
-    def _announced_digests(self, request: web.BaseRequest) -> list[Digest]:
-        """What the client says of its body in Content-Digest and Repr-Digest (RFC 9530)."""
-        fields = (joined(request, name) for name in ("Content-Digest", "Repr-Digest"))
-        return [each for field in fields if field for each in digest_fields.parse(field).values()]
-
     async def _check_put_conditions(self, request: web.BaseRequest, name: Digest) -> None:
         """If-None-Match and If-Match of a PUT: what is there is this very blob, or nothing."""
         if "If-Match" not in request.headers and "If-None-Match" not in request.headers:
@@ -188,22 +190,10 @@ def native_door(
     access: Access,
     reporter: StatusReporter,
     cluster: Cluster,
+    objects: Objects,
     *,
     log_requests: bool,
 ) -> Door:
     """The native door, ready to serve."""
-    router = Router(NativeDoor(blobs, access, reporter, cluster).routes())
+    router = Router(NativeDoor(blobs, access, reporter, cluster, objects).routes())
     return Door(NAME, router, render_error, log_requests=log_requests)
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIST_LIMIT_DEFAULT
-    if (
-        not (text.isascii() and text.isdigit() and len(text) < 10)
-        or not 0 < int(text) <= LIST_LIMIT_MAX
-    ):
-        raise BadRequest(
-            f"{text[:40]!a} is not a limit", hint=f"Write a number from 1 to {LIST_LIMIT_MAX}."
-        )
-    return int(text)

@@ -6,7 +6,7 @@ through the verifier, and what the messages mean only the service does.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 from blake3 import blake3
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 NAME = "private"
 MESSAGES = (
     "/gossip", "/blobs/store", "/blobs/find", "/blobs/read", "/blobs/delete", "/control",
+    "/names/push", "/names/pull", "/names/ranges", "/names/range", "/names/fill",
 )  # fmt: skip
 BLOB = "/blobs/{digest}"
 # A node with a wrong secret or clock asks for ever; the log needs to say so only now and then.
@@ -192,10 +193,15 @@ def private_door(
     verifier: Verifier,
     *,
     log_requests: bool,
+    more: Sequence[Route] = (),
     wall_clock: Callable[[], float] = time.time,
 ) -> Door:
-    """The private door, ready to serve. ``wall_clock`` gives seconds."""
-    router = Router(PrivateDoor(service, verifier, wall_clock=wall_clock).routes())
+    """The private door, ready to serve. ``wall_clock`` gives seconds.
+
+    ``more`` are routes of another API for nodes, which check signatures themselves.
+    """
+    own = PrivateDoor(service, verifier, wall_clock=wall_clock).routes()
+    router = Router([*own, *more])
     return Door(NAME, router, render_error, log_requests=log_requests)
 
 

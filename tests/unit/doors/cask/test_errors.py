@@ -37,6 +37,7 @@ from tierce.doors.shared.router import MethodNotAllowed
 # What a handler may raise. The client library has errors of its own, which never get here.
 RAISED_IN = ("tierce.core.", "tierce.blobs.", "tierce.service.", "tierce.doors.")
 NATIVE = "tierce.doors.native"
+OTHERS = (NATIVE, "tierce.doors.objstore", "tierce.service.near_cache")
 
 for package in (tierce.doors.shared, tierce.doors.cask):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -45,7 +46,9 @@ for package in (tierce.doors.shared, tierce.doors.cask):
 
 def kinds(base: type[TierceError] = TierceError) -> Iterator[type[TierceError]]:
     for kind in base.__subclasses__():
-        if kind.__module__.startswith(RAISED_IN) and not kind.__module__.startswith(NATIVE):
+        if kind.__module__.startswith(RAISED_IN) and not kind.__module__.startswith(
+            (NATIVE, "tierce.doors.objstore", "tierce.service.near_cache")
+        ):
             yield kind
         yield from kinds(kind)
 

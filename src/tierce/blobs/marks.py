@@ -1,0 +1,130 @@
+"""Which blobs are kept for the sake of records only, and since when none may refer to them.
+
+A blob that somebody put without a name belongs to that person, and only they may remove it. One that
+came with a named object is *managed*: it goes when no record refers to it any more, after a grace
+time. So a managed blob has a mark: the time it was last put, or lost a reference. A blob without one
+is *claimed*. Putting a managed blob without a name claims it, for good.
+
+``managed`` maps a blob's key to that time, in milliseconds since 1970. ``loose`` holds time and key of
+those that may have no reference, oldest first. Every managed blob without a reference has an entry
+there with the time of its mark; entries with another time mean nothing.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from tierce.blobs.environment import LOOSE, MANAGED, Environment, WriteBatch
+from tierce.core.digest import Digest
+
+_TIME_BYTES = 8
+
+
+def key_of(digest: Digest) -> bytes:
+    """A blob's key in the index."""
+    return digest.algorithm.encode() + b":" + digest.raw
+
+
+def milliseconds() -> int:
+    """The wall clock, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Marking:
+    """Sets marks, always inside a transaction. ``now`` gives milliseconds since 1970.
+
+    ``places`` tell whether a blob is there: all those where one may be, by the transaction that
+    asks. Who puts a file sets the mark before the file appears, or removes it before, so that
+    nobody collects what is being put, and after, so that of two at the same time the claim wins.
+    """
+
+    def __init__(self, now: Callable[[], int] = milliseconds) -> None:
+        self.now = now
+        self.places: list[Callable[[WriteBatch, Digest], bool]] = []
+
+    def put(
+        self, batch: WriteBatch, digest: Digest, managed: bool | None, *, is_loose: bool = True
+    ) -> None:
+        """A blob is being put; None leaves its mark. Not ``is_loose``: a record refers to it."""
+        key = key_of(digest)
+        if managed is False:
+            claim(batch, key)
+        elif managed and (is_managed(batch, key) or not self.is_there(batch, digest)):
+            touch(batch, key, self.now(), is_loose=is_loose)
+
+    def release(self, batch: WriteBatch, digest: Digest) -> None:
+        """A record refers to a blob no more. Perhaps others do: whoever collects looks."""
+        key = key_of(digest)
+        if is_managed(batch, key):
+            touch(batch, key, self.now())
+
+    def is_there(self, batch: WriteBatch, digest: Digest) -> bool:
+        """Whether any place has the blob."""
+        return any(place(batch, digest) for place in self.places)
+
+
+async def claim_all(environment: Environment, digests: Sequence[Digest]) -> None:
+    """Remove the marks of those that have one. Durable."""
+    keys = [key_of(digest) for digest in digests]
+    with environment.snapshot() as batch:
+        marked = [key for key in keys if is_managed(batch, key)]
+
+    def change(batch: WriteBatch) -> None:
+        for key in marked:
+            claim(batch, key)
+
+    if marked:
+        await environment.write(change)
+
+
+def managed_of(environment: Environment, digests: Sequence[Digest]) -> list[bool]:
+    """For each whether it has a mark."""
+    with environment.snapshot() as batch:
+        return [is_managed(batch, key_of(digest)) for digest in digests]
+
+
+def is_managed(batch: WriteBatch, key: bytes) -> bool:
+    """Whether a blob has a mark."""
+    return batch.get(MANAGED, key) is not None
+
+
+def touch(batch: WriteBatch, key: bytes, now: int, *, is_loose: bool = True) -> None:
+    """Mark a blob as managed, anew if it was."""
+    when = now.to_bytes(_TIME_BYTES)
+    batch.put(MANAGED, key, when)
+    if is_loose:
+        batch.put(LOOSE, when + key, b"")
+
+
+def claim(batch: WriteBatch, key: bytes) -> None:
+    """Somebody wants a blob for its own sake, or it is gone: it has no mark from now on."""
+    batch.delete(MANAGED, key)
+
+
+def loose_before(batch: WriteBatch, before: int, limit: int) -> list[bytes]:
+    """Up to ``limit`` entries older than ``before``, milliseconds since 1970, oldest first."""
+    found: list[bytes] = []
+    with batch.cursor(LOOSE) as cursor:
+        more = cursor.first()
+        while more and len(found) < limit:
+            entry = bytes(cursor.key())
+            if entry >= before.to_bytes(_TIME_BYTES):
+                break
+            found.append(entry)
+            more = cursor.next()
+    return found
+
+
+def blob_of(entry: bytes) -> bytes:
+    """The key of the blob that an entry is about."""
+    return entry[_TIME_BYTES:]
+
+
+def is_due(batch: WriteBatch, entry: bytes) -> bool:
+    """Whether an entry still means something: its blob was not put, released or claimed since."""
+    when = batch.get(MANAGED, blob_of(entry))
+    return when is not None and bytes(when) == entry[:_TIME_BYTES]
+
+
+def drop(batch: WriteBatch, entry: bytes) -> None:
+    """Remove an entry that has been seen to."""
+    batch.delete(LOOSE, entry)

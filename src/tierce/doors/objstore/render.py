@@ -1,0 +1,167 @@
+"""What the objstore door's answers look like: texts, JSON, and the metadata of a file in headers.
+
+JSON is compact and its keys stand in objstore's order. Names of headers are written as Go writes
+them. A file's name and user metadata go out as UTF-8, as they came in; nothing in them can end a line.
+"""
+
+import re
+from email.utils import formatdate
+
+from tierce.blobs.space import Space
+from tierce.core.errors import Corrupt, NotFound
+from tierce.doors.objstore import gojson, media_types
+from tierce.doors.shared.answers import Answer, lines
+from tierce.doors.shared.sending import Presented
+from tierce.names.record import LOCAL, Record
+from tierce.service.near_cache import Found
+
+PLAIN_TEXT = "text/plain; charset=utf-8"
+JSON_TYPE = "application/json; charset=utf-8"
+_NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+_NO_CACHE = ("Cache-Control", "no-store")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_NANOSECONDS = 1_000_000_000
+_LAST_DATE_SECONDS = 253_402_300_799  # the end of the year 9999
+_UNITS = (("bytes", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30))
+
+
+def text(content: str) -> Answer:
+    """Plain text, to the letter."""
+    return Answer(200, content.encode(), [("Content-Type", PLAIN_TEXT), _NO_CACHE])
+
+
+def error(status: int, content: str) -> Answer:
+    """An error as objstore words one. What was sent may be in it, bytes that are no UTF-8 too."""
+    body = content.encode("utf-8", "surrogateescape")
+    return Answer(status, body, [("Content-Type", PLAIN_TEXT), _NO_SNIFF])
+
+
+def json_answer(content: str) -> Answer:
+    """JSON that is encoded already."""
+    return Answer(200, content.encode(), [("Content-Type", JSON_TYPE), _NO_CACHE])
+
+
+def redirect(status: int, target: str) -> Answer:
+    """Send the client to the address without its end slash. ``target`` is path and query, as sent."""
+    path, question, query = target.partition("?")
+    return Answer(status, headers=[("Location", f"{path.removesuffix('/')}{question}{query}")])
+
+
+def stored(*, is_queued: bool) -> Answer:
+    """The answer to a put. One whose upload to the upstream is still to come says so."""
+    return Answer(200, headers=[("X-Meta-Upstream", "queued")] if is_queued else ())
+
+
+def deleted(tombstone: Record) -> Answer:
+    """The answer to a delete: no body, and what the file was."""
+    return Answer(200, block=metadata_block(tombstone))
+
+
+def metadata_block(record: Record, *, is_symlink: bool = False, is_fetched: bool = False) -> str:
+    """The X-Meta-* headers, in the form that Answer takes. Flags are there only when set."""
+    headers = [("X-Meta-Consistencylevel", str(level(record)))]
+    headers += [("X-Meta-Deleted", "true")] * record.deleted
+    headers += [("X-Meta-Fetched", "true")] * is_fetched
+    headers.append(("X-Meta-Id", header_value(record.key)))
+    if record.name:
+        headers.append(("X-Meta-Name", header_value(record.name)))
+    headers += [("X-Meta-Symlink", "true")] * is_symlink
+    if record.metadata:
+        headers.append(("X-Meta-Usermeta", user_metadata(record)))
+    return lines(headers)
+
+
+def header_value(content: str) -> str:
+    """Text for a header, so that it goes out in UTF-8, in one line and without control characters.
+
+    Heads are sent in Latin-1, where each character is one byte.
+    """
+    one_line = _CONTROLS.sub(" ", content).strip()
+    return one_line.encode("utf-8", "replace").decode("latin-1")
+
+
+def user_metadata(record: Record) -> str:
+    """The user metadata as a header: a JSON object, its keys in order."""
+    content = gojson.encode(dict(sorted(record.metadata.items())))
+    return header_value(content.replace("\x7f", "\\u007f"))
+
+
+def level(record: Record) -> int:
+    """The consistency level. A record without one was not put through this door."""
+    return max(LOCAL, record.level)
+
+
+async def presented(found: Found) -> Presented:
+    """The headers of a file. Raises NotFound if its only copy here turns out to be bad."""
+    record = found.record
+    kind = media_types.by_name(record.name) or media_types.by_content(await _start(found))
+    block = metadata_block(record, is_symlink=found.is_symlink, is_fetched=found.is_fetched)
+    headers = [
+        ("Accept-Ranges", "bytes"),
+        ("ETag", record.etag),
+        ("Last-Modified", http_date(record)),
+        _NO_SNIFF,
+    ]
+    return Presented(etag=record.etag, content_type=kind, block=lines(headers) + block)
+
+
+def modified_seconds(record: Record) -> int:
+    """When the content was written, in whole seconds since 1970, as far as a date can say that."""
+    return min(max(0, record.modified_at // _NANOSECONDS), _LAST_DATE_SECONDS)
+
+
+def http_date(record: Record) -> str:
+    """The same as a header has it."""
+    return formatdate(modified_seconds(record), usegmt=True)
+
+
+def file_meta(record: Record, *, is_symlink: bool, timestamp: int) -> dict[str, object]:
+    """The shape of FileMeta; ``timestamp`` is in nanoseconds since 1970."""
+    return {
+        "id": record.key,
+        "name": record.name,
+        "size": record.size,
+        "timestamp": timestamp,
+        "user_meta": dict(sorted(record.metadata.items())) or None,
+        "is_symlink": is_symlink,
+        "consistency": level(record),
+        "is_deleted": record.deleted,
+        "is_fetched": False,
+    }
+
+
+def metadata(record: Record, *, is_symlink: bool) -> Answer:
+    """The answer that tells what is known of a file."""
+    timestamp = record.timestamp if record.deleted else record.modified_at
+    return json_answer(gojson.encode(file_meta(record, is_symlink=is_symlink, timestamp=timestamp)))
+
+
+def stats(space: Space | None) -> Answer:
+    """The figures of the file system with the data; None if it does not tell them."""
+    if space is None:
+        return json_answer('{"disk_stats":null}')
+    figures = {"all": space.total, "used": space.total - space.free, "free": space.free}
+    fields = [
+        f'"{unit}_{name}":{gojson.number(size / per_unit) if per_unit > 1 else size}'
+        for unit, per_unit in _UNITS
+        for name, size in figures.items()
+    ]
+    return json_answer(f'{{"disk_stats":{{{",".join(fields)}}}}}')
+
+
+async def _start(found: Found) -> bytes:
+    """The first bytes of a file, as many as tell its type."""
+    blob = found.blob
+    if blob.data is not None:
+        return blob.data[: media_types.SNIFFED_BYTES]
+    wanted = min(blob.size, media_types.SNIFFED_BYTES)
+    start = bytearray()
+    pieces = blob.stream(0, wanted)
+    try:
+        async for piece in pieces:
+            start += piece
+    except Corrupt as error:
+        raise NotFound("the only copy here is bad", hint=error.hint) from error
+    finally:
+        await pieces.aclose()
+    return bytes(start)

@@ -1,0 +1,302 @@
+"""The way of the near-cache's objects: kept where their level says, and nothing claimed before it is so.
+
+A put of level 1 or 2 goes to the upstream first, then, level 2, to all other nodes, and last into this
+node's store together with its record: the moment from which on anyone can see it. Whatever breaks
+before leaves bytes that no record names, which are collected, or an upstream object that a put of the
+same id replaces.
+
+A put that turns out to be older than one that was taken meanwhile may have overwritten that one's
+content in the upstream; then the newer content is put there again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from tierce.blobs.spool import Spool, Spooler, SpoolSource
+from tierce.blobs.store import BlobStore, OpenBlob
+from tierce.cluster.member import Member
+from tierce.cluster.placement import Placement
+from tierce.core.digest import DEFAULT_ALGORITHM
+from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Unavailable
+from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS
+from tierce.names.index import Index
+from tierce.names.record import FULL, LOCAL, Record, stamp
+from tierce.names.store import ObjectStore, named_by
+from tierce.node.data_path import DataPath
+from tierce.node.object_path import RecordPeers, tombstone
+from tierce.node.peers import Peers
+from tierce.upstream.tier import Upstream
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["through", "behind"]
+
+
+class Opened(NamedTuple):
+    """An object's content, open. ``is_symlink``: from another node; ``is_fetched``: the upstream."""
+
+    record: Record
+    blob: OpenBlob
+    is_symlink: bool
+    is_fetched: bool
+
+
+class LevelPath:
+    """Objects with levels, of one process. ``wall_clock`` gives nanoseconds since 1970.
+
+    ``fill`` has an object fetched from the upstream to some node, once for all who ask (filling.py).
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        store: BlobStore,
+        spooler: Spooler,
+        objects: ObjectStore,
+        index: Index,
+        blobs: DataPath,
+        peers: Peers,
+        records: RecordPeers,
+        placement: Callable[[], Placement],
+        *,
+        bucket: str,
+        upstream: Upstream | None = None,
+        mode: Mode = "through",
+        fill: Callable[[str], Awaitable[Record]],
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._spooler = spooler
+        self._objects = objects
+        self._index = index
+        self._blobs = blobs
+        self._peers = peers
+        self._records = records
+        self._placement = placement
+        self._bucket = bucket
+        self._upstream = upstream
+        self._mode = mode
+        self._fill = fill
+        self._wall_clock = wall_clock
+
+    def get(self, key: str) -> Record | None:
+        """The record in force, a tombstone included."""
+        return self._index.get(self._bucket, key)
+
+    async def put(self, spool: Spool, draft: Record) -> tuple[Record, bool]:
+        """Keep a finished spool as the draft's level says; True if the upstream gets it later.
+
+        Raises Conflict if that needs an upstream and there is none, Unavailable, Full.
+        """
+        draft = msgspec.structs.replace(draft, bucket=self._bucket)
+        if draft.level == LOCAL:
+            return await self._objects.put(spool, draft, now=self._wall_clock()), False
+        upstream = self._required()
+        self._placement().check_reached()
+        record = self._stamped(named_by(spool, draft))
+        if self._mode == "behind":
+            return await self._keep(spool, record), True
+        source = SpoolSource(spool)
+        try:
+            await upstream.upload(record, source)
+        finally:
+            source.close()
+        kept = await self._keep(spool, msgspec.structs.replace(record, is_upstream=True))
+        if kept.rank != record.rank:
+            await self.mend(kept)
+        return kept, False
+
+    async def raise_level(self, known: Record, draft: Record) -> tuple[Record, bool]:
+        """Put the content that an object has again, with the draft's higher level.
+
+        What the draft leaves empty of name and metadata stays as it is known.
+        """
+        raised = msgspec.structs.replace(
+            draft,
+            name=draft.name or known.name,
+            metadata=draft.metadata or known.metadata,
+            modified=known.modified_at,
+        )
+        opened = await self.open(known, fetch=True)
+        try:
+            spool = await self._spooled(opened.blob)
+        finally:
+            await opened.blob.aclose()
+        try:
+            return await self.put(spool, raised)
+        finally:
+            await spool.discard()
+
+    async def is_here(self, record: Record) -> bool:
+        """Whether this node has the content of a record."""
+        if record.digest is None:
+            return False
+        try:
+            await self._store.stat(record.digest)
+        except (NotFound, Unavailable):
+            return False
+        return True
+
+    async def open(self, record: Record, *, fetch: bool) -> Opened:
+        """Open a record's content. Raises NotFound if only the upstream may have it, Unavailable."""
+        assert record.digest is not None, "tombstones have no content"
+        is_here = await self.is_here(record)
+        try:
+            blob = await self._blobs.open(record.digest, first=(record.node,))
+        except (NotFound, Unavailable) as error:
+            if fetch and record.level > LOCAL and self._upstream is not None:
+                return await self.fetch(record.key)
+            if record.is_upstream and isinstance(error, NotFound):
+                raise NotFound(
+                    f"{record.key} is in the upstream only",
+                    hint="Ask for it with the header X-Meta-Fetch: 1.",
+                ) from error
+            raise
+        return Opened(record, blob, not is_here, is_fetched=False)
+
+    async def fetch(self, key: str) -> Opened:
+        """Have an object fetched from the upstream, and open it. Raises NotFound, Unavailable."""
+        if self._upstream is None:
+            raise NotFound(f"{key} is not known here, and there is no upstream to ask")
+        record = await self._fill(key)
+        assert record.digest is not None
+        if await self.is_here(record):
+            blob = await self._blobs.open(record.digest)
+        else:
+            blob = await self._copy(record)
+        return Opened(record, blob, is_symlink=False, is_fetched=True)
+
+    async def delete(self, known: Record) -> Record:
+        """Put a tombstone in the place of a record, here and on all nodes that are up."""
+        draft = tombstone(known)
+        record = await self._index.write(draft, now=self._wall_clock())
+        await self._tell_all(record)
+        return record
+
+    async def mend(self, record: Record) -> None:
+        """Put the content in force into the upstream again, after something older went there."""
+        if self._upstream is None or record.deleted or not record.is_upstream:
+            return
+        blob = await self._blobs.open(record.content, first=(record.node,))
+        try:
+            await self._upstream.upload(record, blob)
+        finally:
+            await blob.aclose()
+
+    def _required(self) -> Upstream:
+        if self._upstream is None:
+            raise Conflict(
+                "levels 1 and 2 need an upstream, and this node has none",
+                hint="Start the node with the setting upstream, or put with level 0.",
+            )
+        return self._upstream
+
+    def _stamped(self, draft: Record) -> Record:
+        timestamp = stamp(self._wall_clock(), self._index.latest())
+        return msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
+
+    async def _keep(self, spool: Spool, record: Record) -> Record:
+        """Keep content and record where they belong in the cluster; returns the record in force."""
+        if record.level == FULL:
+            await self._each_live(lambda member, source: self._give(member, source), spool)
+        await self._objects.restore(spool, record)
+        kept = self._index.get(record.bucket, record.key) or record
+        if record.level == FULL:
+            await self._tell_all(kept)
+        return kept
+
+    async def _give(self, member: Member, source: SpoolSource) -> None:
+        try:
+            await self._peers.store(member, source, managed=True)
+        except (Full, ReadOnly) as error:
+            # It is as if that node were down: it gets its copy when it has room (copying.py).
+            log.warning("%s can't keep a copy of %s: %s", member.node_id, source.digest, error)
+
+    async def _tell_all(self, record: Record) -> None:
+        async def push(member: Member, source: SpoolSource | None) -> None:
+            await self._records.push(member, [record])
+
+        await self._each_live(push, None)
+
+    async def _each_live(
+        self,
+        work: Callable[[Member, SpoolSource], Awaitable[None]]
+        | Callable[[Member, SpoolSource | None], Awaitable[None]],
+        spool: Spool | None,
+    ) -> None:
+        """Do something for every other node that is up, at once. Raises Unavailable.
+
+        A node that fails is tried again for a while: if it turns out to be down, it need not have it.
+        """
+        source = None if spool is None else SpoolSource(spool)
+        try:
+            others = [each for each in self._live() if each.node_id != self._node_id]
+            results = await asyncio.gather(
+                *(self._patiently(each, lambda m: work(m, source)) for each in others),  # type: ignore[arg-type]
+                return_exceptions=True,
+            )
+        finally:
+            if source is not None:
+                source.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _patiently(self, member: Member, work: Callable[[Member], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FULL_PATIENCE_SECONDS
+        while True:
+            try:
+                return await work(member)
+            except Unavailable as error:
+                if member.node_id not in {each.node_id for each in self._live()}:
+                    return None
+                if loop.time() >= deadline:
+                    raise Unavailable(
+                        f"{member.node_id} is up, and could not be given its copy: {error.message}",
+                        hint="Try again; see `tierce cluster status`.",
+                    ) from error
+            await asyncio.sleep(FULL_RETRY_SECONDS)
+
+    def _live(self) -> Sequence[Member]:
+        members = self._placement().view.members
+        return [each for each in members if each.is_up and each.dialect == "tierce"]
+
+    async def _copy(self, record: Record) -> OpenBlob:
+        """Take over the content of a record from another node, and open it; or only open it."""
+        blob = await self._blobs.open(record.content, first=(record.node,))
+        if self._spooler.space.why_not(blob.size, in_file=blob.data is None) is not None:
+            return blob
+        try:
+            spool = await self._spooled(blob)
+        finally:
+            await blob.aclose()
+        try:
+            await self._objects.restore(spool, record)
+        except (Full, ReadOnly) as error:
+            log.info("%s is not kept here: %s", record.key, error)
+        finally:
+            await spool.discard()
+        return await self._blobs.open(record.content, first=(record.node,))
+
+    async def _spooled(self, blob: OpenBlob) -> Spool:
+        """A finished spool of an open blob's bytes, for the caller to discard."""
+        spool = self._spooler.new(DEFAULT_ALGORITHM, expected=(blob.digest,), passing=True)
+        try:
+            pieces = blob.stream()
+            try:
+                async for piece in pieces:
+                    await spool.write(piece)
+            finally:
+                await pieces.aclose()
+            await spool.finish()
+        except BaseException:
+            await spool.discard()
+            raise
+        return spool

@@ -1,0 +1,114 @@
+"""What an agent does about names: answers to other nodes, the exchange of records, background work."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tierce.blobs.spool import Spooler
+from tierce.blobs.store import BlobStore
+from tierce.cluster.placement import Placement
+from tierce.names.record import NEAR_CACHE_BUCKET
+from tierce.node.data_path import DataPath
+from tierce.node.filling import FILL, Filler, fill_handler
+from tierce.node.names_parts import Names, object_paths
+from tierce.node.names_peers import NamesPeers
+from tierce.node.names_service import NamesService
+from tierce.node.peers import Peers, Transport
+from tierce.node.record_sync import RecordSync
+from tierce.node.tending import Tending
+
+class NamesWork:
+    """The agent's part in names. ``paths`` are the ways of objects, for doors in this process.
+
+    To be made, and used, inside one event loop. ``wall_clock`` gives nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        node_id: str,
+        store: BlobStore,
+        spooler: Spooler,
+        blobs: DataPath,
+        peers: Peers,
+        transport: Transport,
+        placement: Callable[[], Placement],
+        *,
+        random: random.Random,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._names = names
+        self._peers = NamesPeers(transport, me=node_id)
+        self.filler = Filler(
+            store,
+            spooler,
+            names.objects,
+            names.index,
+            names.upstream,
+            bucket=NEAR_CACHE_BUCKET,
+            wall_clock=wall_clock,
+        )
+        self.service = NamesService(
+            names.index,
+            node_id=node_id,
+            more={FILL: fill_handler(self.filler, node_id)},
+            tombstone_days=names.tombstone_days,
+            now_ns=wall_clock,
+        )
+        self.sync = RecordSync(
+            names.index,
+            self._peers,
+            lambda: placement().view,
+            readers=self.service.readers,
+            random=random,
+            tombstone_days=names.tombstone_days,
+            now_ns=wall_clock,
+        )
+        self._tending = Tending(
+            node_id,
+            store,
+            spooler,
+            names.objects,
+            names.index,
+            blobs,
+            self.filler,
+            names.upstream,
+            grace_seconds=names.grace_seconds,
+            wall_clock=wall_clock,
+        )
+        self.paths = object_paths(
+            names,
+            node_id,
+            store,
+            spooler,
+            blobs,
+            peers,
+            self._peers,
+            transport,
+            placement,
+            fill_here=self.filler.fill,
+            wall_clock=wall_clock,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled. The epoch of this run of the node has begun already."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.sync.run())
+            tasks.create_task(self._tending.run())
+
+    async def close(self) -> None:
+        """Give up requests under way."""
+        await self.filler.close()
+        await self._peers.close()
+
+    def status(self) -> dict[str, Any]:
+        """How many names there are, and how the exchange and the background work are getting on."""
+        counts = self._names.index.counts()
+        return {
+            "objects": counts.objects,
+            "tombstones": counts.tombstones,
+            "changes": self._names.index.last_seq(),
+            "sync": self.sync.status(),
+            **self._tending.status(),
+        }

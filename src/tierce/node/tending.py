@@ -1,0 +1,193 @@
+"""What an agent does for objects in the background: copies, uploads, collection.
+
+- Every node gets the content of every object of level 2, from another node or the upstream: this is
+  how a node that was down, or is new, comes by them.
+- What upstream_mode = behind has queued goes to the upstream: the queue is the records that this node
+  took and whose content the upstream has not.
+- Blobs that came for records' sake go, some time after the last record that named them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tierce.blobs.spool import Spooler
+from tierce.blobs.store import BlobStore
+from tierce.core.errors import NotFound, TierceError, Unavailable
+from tierce.core.limits import (
+    COLLECT_INTERVAL_SECONDS,
+    COLLECT_PAGE_BLOBS,
+    COPY_AT_ONCE,
+    UPLOAD_AT_ONCE,
+)
+from tierce.names.index import Change, Index
+from tierce.names.record import FULL, LOCAL, Record
+from tierce.names.store import ObjectStore
+from tierce.node.data_path import DataPath
+from tierce.node.filling import Filler
+from tierce.node.following import Follower
+from tierce.upstream.tier import Upstream
+
+log = logging.getLogger(__name__)
+
+_MILLISECOND = 1_000_000
+
+
+class Tending:
+    """The background work of one node. ``wall_clock`` gives nanoseconds since 1970.
+
+    ``may_keep`` says whether there is room for a copy of so many bytes without dropping others.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        store: BlobStore,
+        spooler: Spooler,
+        objects: ObjectStore,
+        index: Index,
+        blobs: DataPath,
+        filler: Filler,
+        upstream: Upstream | None,
+        *,
+        grace_seconds: float,
+        may_keep: Callable[[int], bool] = lambda _: True,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._spooler = spooler
+        self._objects = objects
+        self._index = index
+        self._blobs = blobs
+        self._filler = filler
+        self._upstream = upstream
+        self._grace_seconds = grace_seconds
+        self._may_keep = may_keep
+        self._wall_clock = wall_clock
+        self._copier = Follower(
+            "copies", index, self._concerns_copies, self._copy, at_once=COPY_AT_ONCE
+        )
+        self._uploader = Follower(
+            "uploads", index, self._concerns_uploads, self._upload, at_once=UPLOAD_AT_ONCE
+        )
+        self.copied = self.uploaded = self.collected = 0
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._copier.run())
+            tasks.create_task(self._collect_forever())
+            if self._upstream is not None:
+                tasks.create_task(self._uploader.run())
+
+    def status(self) -> dict[str, Any]:
+        """What was done since the start, and what waits."""
+        return {
+            "copied": self.copied,
+            "copies_waiting": self._copier.waiting,
+            "uploaded": self.uploaded,
+            "uploads_waiting": self._uploader.waiting,
+            "upload_error": self._uploader.last_error or None,
+            "fetched": self._filler.fetched_objects,
+            "fetched_bytes": self._filler.fetched_bytes,
+            "collected": self.collected,
+        }
+
+    def _concerns_copies(self, change: Change) -> bool:
+        record = change.record
+        return record.level == FULL and record.digest is not None
+
+    async def _copy(self, change: Change) -> None:
+        """Have the content of an object of level 2 here."""
+        record = change.record
+        digest = record.content
+        try:
+            await self._store.stat(digest)
+        except NotFound:
+            pass
+        else:
+            return
+        if not self._may_keep(record.size):
+            return
+        self._spooler.space.check(
+            record.size, in_file=record.size > self._spooler.memory_limit_bytes
+        )
+        try:
+            blob = await self._blobs.open(digest, first=(record.node,))
+        except (NotFound, Unavailable):
+            if not record.is_upstream or self._upstream is None:
+                raise
+            await self._filler.fill(record.key)
+            self.copied += 1
+            return
+        spool = self._spooler.new(digest.algorithm, expected=(digest,))
+        try:
+            pieces = blob.stream()
+            try:
+                async for piece in pieces:
+                    await spool.write(piece)
+            finally:
+                await pieces.aclose()
+            await spool.finish()
+            now = self._index.get(record.bucket, record.key)
+            if now is not None and now.digest == digest:
+                await self._objects.restore(spool, now)
+                self.copied += 1
+        finally:
+            await spool.discard()
+            await blob.aclose()
+
+    def _concerns_uploads(self, change: Change) -> bool:
+        record = change.record
+        return (
+            record.level > LOCAL
+            and record.digest is not None
+            and not record.is_upstream
+            and record.node == self._node_id
+        )
+
+    async def _upload(self, change: Change) -> None:
+        """Give the upstream what it has not."""
+        assert self._upstream is not None
+        record = change.record
+        blob = await self._blobs.open(record.content)
+        try:
+            await self._upstream.upload(record, blob)
+        finally:
+            await blob.aclose()
+        await self._index.merge([msgspec.structs.replace(record, is_upstream=True)])
+        self.uploaded += 1
+        now = self._index.get(record.bucket, record.key)
+        if now is not None and now.rank != record.rank and now.is_upstream:
+            await self._mend(now)
+
+    async def _mend(self, record: Record) -> None:
+        """A newer content may have been overwritten in the upstream by the one just put there."""
+        assert self._upstream is not None
+        blob = await self._blobs.open(record.content, first=(record.node,))
+        try:
+            await self._upstream.upload(record, blob)
+        finally:
+            await blob.aclose()
+
+    async def _collect_forever(self) -> None:
+        while True:
+            try:
+                await self.collect()
+            except TierceError as error:
+                log.error("blobs without records could not be collected: %s", error)
+            await asyncio.sleep(COLLECT_INTERVAL_SECONDS)
+
+    async def collect(self) -> None:
+        """Remove the blobs that no record has named for the grace time."""
+        before = self._wall_clock() // _MILLISECOND - int(1000 * self._grace_seconds)
+        while before > 0:
+            found = await self._objects.collect(before, COLLECT_PAGE_BLOBS)
+            self.collected += len(found.removed)
+            if found.seen < COLLECT_PAGE_BLOBS:
+                return

@@ -1,0 +1,224 @@
+"""How often and how long an upstream is asked, and when it is left alone for a while.
+
+What may pass is tried again, after a pause that doubles each time and is cut by chance, so that
+nodes that failed together don't return together. Every attempt has a bound by progress, and new ones
+begin within a bounded time only. After several failures in a row the circuit opens: for some seconds
+each request fails at once, so that a dead upstream holds up nobody; then one is let through to try.
+
+What the upstream answered, if only by "no", is no failure of it. All times are the event loop's.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tierce.core.errors import TierceError, Unavailable
+from tierce.core.limits import KIB
+from tierce.upstream.failures import OPENDAL_ERRORS, Passing, timed_out, translate
+
+T = TypeVar("T")
+
+UPSTREAM_ATTEMPTS = 5
+UPSTREAM_BACKOFF_MIN_SECONDS = 0.2
+UPSTREAM_BACKOFF_MAX_SECONDS = 5.0
+UPSTREAM_TOTAL_SECONDS = 30.0
+UPSTREAM_STALL_SECONDS = 10.0
+UPSTREAM_MIN_BYTES_PER_SECOND = 64 * KIB
+UPSTREAM_CIRCUIT_FAILURES = 5
+UPSTREAM_CIRCUIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The bounds. ``attempts`` counts the first too; no attempt begins after ``total_seconds``.
+
+    A body is given ``stall_seconds`` and its size over ``min_bytes_per_second``, as nobody can see
+    how much of one request has gone out.
+    """
+
+    attempts: int = UPSTREAM_ATTEMPTS
+    backoff_min_seconds: float = UPSTREAM_BACKOFF_MIN_SECONDS
+    backoff_max_seconds: float = UPSTREAM_BACKOFF_MAX_SECONDS
+    total_seconds: float = UPSTREAM_TOTAL_SECONDS
+    stall_seconds: float = UPSTREAM_STALL_SECONDS
+    min_bytes_per_second: float = UPSTREAM_MIN_BYTES_PER_SECOND
+    circuit_failures: int = UPSTREAM_CIRCUIT_FAILURES
+    circuit_seconds: float = UPSTREAM_CIRCUIT_SECONDS
+
+    def body_seconds(self, size: int) -> float:
+        """The longest that one request may take whose body has ``size`` bytes."""
+        return self.stall_seconds + size / self.min_bytes_per_second
+
+    def pause_seconds(self, failures: int, luck: float) -> float:
+        """The pause after ``failures`` failures in a row. ``luck`` is in [0, 1)."""
+        longest = min(
+            self.backoff_max_seconds, self.backoff_min_seconds * 2.0 ** min(failures - 1, 32)
+        )
+        return longest * (0.5 + luck / 2)
+
+
+class Circuit:
+    """Counts failures in a row, and says when the upstream is left alone."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._open_until = 0.0
+        self._last_success = 0.0
+        self._last_failure = 0.0
+        self.failures_in_a_row = 0
+        self.last_error = ""
+        self.succeeded_count = 0
+        self.failed_count = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request would fail at once."""
+        return self._has_opened and _now() < self._open_until
+
+    @property
+    def _has_opened(self) -> bool:
+        return self.failures_in_a_row >= self._patience.circuit_failures
+
+    def enter(self) -> None:
+        """Begin a request. Raises Unavailable while the circuit is open."""
+        if not self._has_opened:
+            return
+        left = self._open_until - _now()
+        if left > 0:
+            raise Unavailable(
+                f"the upstream failed {self.failures_in_a_row} times in a row, and is left alone for "
+                f"{left:.1f} s; the last: {self.last_error}",
+                hint="Look at the upstream's status; it is asked again later.",
+            )
+        # This request tries it out; if it never ends, another may after as long again.
+        self._open_until = _now() + self._patience.circuit_seconds
+
+    def succeeded(self) -> None:
+        """The upstream answered."""
+        self.failures_in_a_row = 0
+        self.succeeded_count += 1
+        self._last_success = _now()
+
+    def failed(self, error: TierceError) -> None:
+        """The upstream failed."""
+        self.failures_in_a_row += 1
+        self.failed_count += 1
+        self.last_error = error.message
+        self._last_failure = _now()
+        if self._has_opened:
+            self._open_until = _now() + self._patience.circuit_seconds
+
+    def status(self) -> dict[str, object]:
+        """For status pages: ages in seconds, None for what never was."""
+        return {
+            "circuit": "open" if self.is_open else "trying" if self._has_opened else "closed",
+            "failures_in_a_row": self.failures_in_a_row,
+            "last_error": self.last_error,
+            "last_error_age_seconds": _now() - self._last_failure if self.failed_count else None,
+            "last_success_age_seconds": (
+                _now() - self._last_success if self.succeeded_count else None
+            ),
+            "requests_succeeded": self.succeeded_count,
+            "requests_failed": self.failed_count,
+        }
+
+
+class Retrying:
+    """Runs requests within the bounds, through one circuit."""
+
+    def __init__(self, patience: Patience, *, luck: Callable[[], float] = random.random) -> None:
+        self.patience = patience
+        self.circuit = Circuit(patience)
+        self._luck = luck
+
+    async def run(
+        self,
+        doing: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        seconds: float | None = None,
+        attempts: int | None = None,
+    ) -> T:
+        """Attempt something until it works, each attempt for ``seconds`` (default: stall_seconds).
+
+        ``attempt`` may raise what OpenDAL raises, or Passing. Raises Unavailable when the bounds are
+        reached, and what can't pass at once.
+        """
+        trials = self.trials(attempts)
+        while True:
+            try:
+                return await self.once(doing, attempt, seconds=seconds)
+            except Passing as error:
+                await trials.pause(error)
+
+    async def once(
+        self,
+        doing: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        seconds: float | None = None,
+        is_step: bool = False,
+    ) -> T:
+        """One attempt. Raises Passing for what another may do.
+
+        A step is of a longer attempt, whose owner enters the circuit and tells it of the success.
+        """
+        if not is_step:
+            self.circuit.enter()
+        limit = self.patience.stall_seconds if seconds is None else seconds
+        try:
+            async with asyncio.timeout(limit):
+                answer = await attempt()
+        except TimeoutError:
+            failure: TierceError = timed_out(doing, limit)
+        except Passing as error:
+            failure = error
+        except OPENDAL_ERRORS as error:
+            failure = translate(error, doing)
+        else:
+            if not is_step:
+                self.circuit.succeeded()
+            return answer
+        if isinstance(failure, Unavailable):
+            self.circuit.failed(failure)
+        else:
+            self.circuit.succeeded()
+        raise failure
+
+    def trials(self, attempts: int | None = None) -> "Trials":
+        """Begin to count the failures of one request."""
+        return Trials(self, self.patience.attempts if attempts is None else attempts)
+
+    def pause_seconds(self, failures: int) -> float:
+        """How long to wait after so many failures in a row."""
+        return self.patience.pause_seconds(failures, self._luck())
+
+
+class Trials:
+    """The failures in a row of one request."""
+
+    def __init__(self, retrying: Retrying, attempts: int) -> None:
+        self._retrying = retrying
+        self._attempts = attempts
+        self._failures = 0
+        self._deadline = _now() + retrying.patience.total_seconds
+
+    def progressed(self) -> None:
+        """Something came: the failures so far don't count any more."""
+        self._failures = 0
+        self._deadline = _now() + self._retrying.patience.total_seconds
+
+    async def pause(self, error: Passing) -> None:
+        """Wait before the next attempt; raises the error if there must not be one."""
+        self._failures += 1
+        pause = self._retrying.pause_seconds(self._failures)
+        is_late = _now() + pause >= self._deadline
+        if self._failures >= self._attempts or is_late or self._retrying.circuit.is_open:
+            raise error
+        await asyncio.sleep(pause)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,228 @@
+"""Blobs that came for records' sake: when they are kept, and when they are collected."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tierce.blobs.environment import Environment
+from tierce.blobs.local import Disk, make_directories
+from tierce.blobs.space import SpaceGuard
+from tierce.core.digest import Digest
+from tierce.core.errors import Conflict, NotFound
+from tierce.core.limits import PACK_LIMIT_BYTES
+from tierce.names.index import Check
+from tierce.names.lmdb_index import DATABASES, LmdbIndex
+from tierce.names.record import Record
+from tierce.names.store import LocalObjects, releasing
+
+SMALL = b"small"
+LARGE = b"large" * PACK_LIMIT_BYTES
+
+
+class Node:
+    """A disk with blobs and records, and a clock that a test sets, in milliseconds."""
+
+    def __init__(self, directory: Path) -> None:
+        make_directories(directory)
+        self.disk = Disk(
+            directory,
+            space=SpaceGuard(directory, reserve_bytes=0),
+            environment=Environment(directory / "lmdb", databases=DATABASES),
+        )
+        self.store = self.disk.store
+        self.now = 1_000
+        self.store.marking.now = lambda: self.now
+        self.index = LmdbIndex(self.disk.environment, "n", on_change=releasing(self.store))
+        self.objects = LocalObjects(self.store, self.index)
+
+    async def put(self, key: str, data: bytes, check: Check | None = None) -> Digest:
+        async with self.disk.spooler.holding(data, "blake3") as spool:
+            draft = Record(bucket="bucket", key=key)
+            record = await self.objects.put(spool, draft, now=self.now * 1_000_000, check=check)
+            return record.content
+
+    async def put_blob(self, data: bytes, managed: bool | None = False) -> Digest:
+        async with self.disk.spooler.holding(data, "blake3") as spool:
+            await self.store.put(spool, managed=managed)
+            return spool.digest
+
+    async def delete(self, key: str) -> None:
+        draft = Record(bucket="bucket", key=key, deleted=True)
+        await self.index.write(draft, now=self.now * 1_000_000)
+
+    async def collect(self, before: int) -> list[Digest]:
+        return (await self.objects.collect(before, 100)).removed
+
+    async def has(self, digest: Digest) -> bool:
+        try:
+            await self.store.verify(digest, repair=False)
+        except NotFound:
+            return False
+        return True
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    node = Node(tmp_path)
+    yield node
+    await node.disk.close()
+
+
+both_sizes = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+
+
+@both_sizes
+async def test_the_content_of_an_object_stays(node: Node, data: bytes) -> None:
+    digest = await node.put("key", data)
+    assert node.store.managed([digest]) == [True]
+    assert await node.collect(before=10_000) == []
+    assert await node.has(digest)
+
+
+@both_sizes
+async def test_what_no_record_names_any_more_goes_after_a_while(node: Node, data: bytes) -> None:
+    digest = await node.put("key", data)
+    node.now = 5_000
+    await node.delete("key")
+    assert await node.collect(before=5_000) == []
+    assert await node.has(digest)
+    assert await node.collect(before=5_001) == [digest]
+    assert not await node.has(digest)
+    assert node.store.managed([digest]) == [False]
+    assert (await node.store.counts()).blobs == 0
+
+
+@both_sizes
+async def test_replaced_content_goes_too(node: Node, data: bytes) -> None:
+    old = await node.put("key", data)
+    node.now = 5_000
+    new = await node.put("key", data + b"!")
+    assert await node.collect(before=9_000) == [old]
+    assert await node.has(new)
+
+
+@both_sizes
+async def test_content_that_another_object_has_stays(node: Node, data: bytes) -> None:
+    digest = await node.put("one", data)
+    assert await node.put("two", data) == digest
+    await node.delete("one")
+    assert await node.collect(before=9_000) == []
+    await node.delete("two")
+    assert await node.collect(before=9_000) == [digest]
+
+
+@both_sizes
+async def test_a_copy_whose_record_never_came_goes(node: Node, data: bytes) -> None:
+    digest = await node.put_blob(data, managed=True)
+    assert await node.collect(before=1_000) == []
+    assert await node.collect(before=1_001) == [digest]
+
+
+@both_sizes
+async def test_a_copy_that_is_put_again_has_time_again(node: Node, data: bytes) -> None:
+    digest = await node.put_blob(data, managed=True)
+    node.now = 3_000
+    await node.put_blob(data, managed=True)
+    assert await node.collect(before=2_000) == []
+    assert await node.has(digest)
+    assert await node.collect(before=4_000) == [digest]
+
+
+@both_sizes
+@pytest.mark.parametrize("managed_first", [True, False])
+async def test_what_was_put_without_a_name_is_never_collected(
+    node: Node, data: bytes, managed_first: bool
+) -> None:
+    digest = await node.put_blob(data, managed=managed_first)
+    await node.put_blob(data, managed=not managed_first)
+    await node.put("key", data)
+    await node.delete("key")
+    assert node.store.managed([digest]) == [False]
+    assert await node.collect(before=9_000) == []
+    assert await node.has(digest)
+
+
+@both_sizes
+async def test_a_claim_outlives_the_record(node: Node, data: bytes) -> None:
+    digest = await node.put("key", data)
+    await node.store.claim([digest])
+    await node.delete("key")
+    assert await node.collect(before=9_000) == []
+    assert await node.has(digest)
+
+
+async def test_a_copy_made_again_stays_what_it_was(node: Node) -> None:
+    digest = await node.put("key", LARGE)
+    await node.put_blob(LARGE, managed=None)
+    assert node.store.managed([digest]) == [True]
+    claimed = await node.put_blob(SMALL, managed=None)
+    assert node.store.managed([claimed]) == [False]
+
+
+@both_sizes
+async def test_a_refused_write_leaves_a_copy_to_be_collected_and_no_record(
+    node: Node, data: bytes
+) -> None:
+    def refuse(record: Record | None) -> None:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await node.put("key", data, check=refuse)
+    assert node.index.get("bucket", "key") is None
+    await node.collect(before=9_000)
+    assert not await node.has(Digest.of(data))
+
+
+async def test_a_blob_on_both_sides_of_the_border_goes_whole(node: Node) -> None:
+    """The limit for packed blobs was changed between two puts."""
+    digest = await node.put("key", SMALL)
+    async with node.disk.spooler.holding(SMALL, "blake3") as spool:
+        await node.store.files.put(spool, managed=True)
+    await node.delete("key")
+    assert await node.collect(before=9_000) == [digest]
+    assert not await node.has(digest)
+
+
+@both_sizes
+async def test_collecting_beside_puts_of_the_same_content_loses_nothing(
+    node: Node, data: bytes
+) -> None:
+    """Collection with no grace at all, against puts that refer to what is just being collected."""
+    done = asyncio.Event()
+
+    async def collect() -> None:
+        while not done.is_set():
+            await node.collect(before=1 << 50)
+
+    collecting = asyncio.create_task(collect())
+    try:
+        for number in range(60):
+            digest = await node.put(f"key {number}", data)
+            assert await node.has(digest), number
+            await node.delete(f"key {number}")
+    finally:
+        done.set()
+        await collecting
+
+
+@both_sizes
+async def test_collecting_beside_plain_puts_of_the_same_content_loses_nothing(
+    node: Node, data: bytes
+) -> None:
+    done = asyncio.Event()
+
+    async def collect() -> None:
+        while not done.is_set():
+            await node.collect(before=1 << 50)
+
+    collecting = asyncio.create_task(collect())
+    try:
+        for number in range(60):
+            body = data + bytes([number])
+            await asyncio.gather(node.put_blob(body, managed=True), node.put_blob(body))
+            assert await node.has(Digest.of(body)), number
+    finally:
+        done.set()
+        await collecting
