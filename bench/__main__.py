@@ -19,12 +19,20 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from bench import cluster, load, servers
+from bench import cluster, eviction, load, objects, records, servers
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
 LARGE_BYTES = 64 * MIB
 SMALL_COUNT = 10_000
+
+_EVICTION = [
+    "",
+    "# Hit ratios of eviction policies",
+    "",
+    "The table is in [EVICTION.md](EVICTION.md); the same run makes it.",
+    "",
+]
 
 
 class Row(NamedTuple):
@@ -43,34 +51,68 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="length of each load by wrk")
     parser.add_argument("--pairs", type=int, default=5, help="how often the two take turns")
     parser.add_argument("--only", default="", help="run only the measurements that contain this")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round with few records, to try it out"
+    )
     parser.add_argument("--work", type=Path, help="where to keep data while it runs")
     arguments = parser.parse_args()
     for tool in (load.WRK, servers.NGINX):
         if not shutil.which(tool):
             sys.exit(f"bench: {tool} is not there; install the Debian packages wrk and nginx-light")
+    if arguments.quick:
+        arguments.pairs = arguments.seconds = 1
     work = Path(tempfile.mkdtemp(prefix="tierce-bench-", dir=arguments.work))
-    rows: list[Row] = []
+
+    def chosen(name: str) -> Path | None:
+        """Where a measurement may keep its data, if it is to be made."""
+        if arguments.only not in name:
+            return None
+        (work / name).mkdir()
+        return work / name
+
     try:
-        for measure in (get_small, get_large, put_small, put_large):
-            if arguments.only in measure.__name__:
-                folder = work / measure.__name__
-                folder.mkdir()
-                row = measure(folder, arguments.pairs, arguments.seconds)
-                rows.append(row)
-                print(_line(row), flush=True)
-        figures: list[cluster.Figure] = []
-        for measure_cluster in (cluster.put_replicated, cluster.get_remote, cluster.heal):
-            if arguments.only in measure_cluster.__name__:
-                folder = work / measure_cluster.__name__
-                folder.mkdir()
-                for figure in measure_cluster(folder, arguments.pairs, arguments.seconds):
-                    figures.append(figure)
-                    print(cluster.line(figure), flush=True)
+        text = _measured(chosen, arguments.pairs, arguments.seconds, is_quick=arguments.quick)
     finally:
         shutil.rmtree(work)
-    if not arguments.only:
-        text = "\n".join([_report(rows).rstrip("\n"), *cluster.report(figures)])
+    if "eviction" in arguments.only or not (arguments.only or arguments.quick):
+        eviction.main()
+    if not arguments.only and not arguments.quick:
         Path(__file__).with_name("RESULTS.md").write_text(text)
+
+
+def _measured(
+    chosen: Callable[[str], Path | None], pairs: int, seconds: int, *, is_quick: bool
+) -> str:
+    """Make all measurements that are chosen, print each line as it comes; returns the report."""
+    rows: list[Row] = []
+    for measure in (get_small, get_large, put_small, put_large):
+        if folder := chosen(measure.__name__):
+            rows.append(measure(folder, pairs, seconds))
+            print(_line(rows[-1]), flush=True)
+    figures: list[cluster.Figure] = []
+    for measure_cluster in (cluster.put_replicated, cluster.get_remote, cluster.heal):
+        if folder := chosen(measure_cluster.__name__):
+            for figure in measure_cluster(folder, pairs, seconds):
+                figures.append(figure)
+                print(cluster.line(figure), flush=True)
+    named: list[objects.Figure] = []
+    for measure_objects in (objects.put_objects, objects.get_objects):
+        if folder := chosen(measure_objects.__name__):
+            for found in measure_objects(folder, pairs, seconds):
+                named.append(found)
+                print(objects.line(found), flush=True)
+    facts: list[records.Fact] = []
+    for measure_records, count in (
+        (records.index_records, records.INDEXED_COUNT),
+        (records.sync_records, records.SYNCED_COUNT),
+    ):
+        if folder := chosen(measure_records.__name__):
+            for fact in measure_records(folder, pairs, seconds, count // (50 if is_quick else 1)):
+                facts.append(fact)
+                print(records.line(fact), flush=True)
+    parts = [_report(rows).rstrip("\n"), *cluster.report(figures)]
+    parts += [*objects.report(named), *records.report(facts), *_EVICTION]
+    return "\n".join(parts)
 
 
 def get_small(work: Path, pairs: int, seconds: int) -> Row:

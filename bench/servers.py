@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -34,20 +34,36 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def tierce(data: Path, *flags: str, workers: int = 2) -> Iterator[str]:
-    """A node; yields its base URL."""
+    """A node; yields the base URL of its native door."""
+    with node(data, *flags, workers=workers) as addresses:
+        yield "http://" + addresses["native"]
+
+
+@contextlib.contextmanager
+def node(
+    data: Path, *flags: str, workers: int = 2, doors: Sequence[str] = ("native",)
+) -> Iterator[dict[str, str]]:
+    """A node with these doors; yields their addresses, HOST:PORT, and the one for other nodes."""
     command = [
         sys.executable, "-c", "import sys; from tierce.cli.main import main; sys.exit(main())",
-        "serve", "--data", str(data), "--listen", "native=127.0.0.1:0", "--workers", str(workers),
+        "serve", "--data", str(data), "--workers", str(workers),
+        *(flag for door in doors for flag in ("--listen", f"{door}=127.0.0.1:0")),
         "--reserve-bytes", "0", "--private", "127.0.0.1:0", *flags,
     ]  # fmt: skip
-    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
-    assert node.stdout is not None
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    assert process.stdout is not None
     try:
-        node.stdout.readline()
-        yield "http://" + node.stdout.readline().split("native=")[1].strip()
+        addresses: dict[str, str] = {}
+        process.stdout.readline()
+        while len(addresses) <= len(doors):
+            line = process.stdout.readline()
+            assert line, "the node ended"
+            name, _, address = line.partition(": ")[2].strip().partition("=")
+            addresses[name] = address
+        yield addresses
     finally:
-        node.terminate()
-        node.wait()
+        process.terminate()
+        process.wait()
 
 
 @contextlib.contextmanager

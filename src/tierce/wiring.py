@@ -24,6 +24,7 @@ from tierce.doors.objstore.private import Journal, PrivateApi, debug_door
 from tierce.doors.objstore.routes import objstore_door
 from tierce.doors.shared.connection import Pace
 from tierce.doors.shared.door import Door
+from tierce.names.cached import CACHE
 from tierce.names.lmdb_index import DATABASES
 from tierce.node import sockets
 from tierce.node.data_path import DataPath
@@ -113,7 +114,9 @@ def open_disk(settings: Settings, stop: Stop) -> Disk:
         space=SpaceGuard(
             settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
         ),
-        environment=Environment(settings.data / "lmdb", databases=DATABASES, on_broken=broken),
+        environment=Environment(
+            settings.data / "lmdb", databases=(*DATABASES, CACHE), on_broken=broken
+        ),
     )
 
 

@@ -33,6 +33,7 @@ from tierce.doors.private.routes import private_door
 from tierce.names.record import NEAR_CACHE_BUCKET, Record
 from tierce.node import sockets, view_files
 from tierce.node.agent import AgentClient
+from tierce.node.cache_orders import RoomOrders
 from tierce.node.cluster_node import ClusterNode, Pacing
 from tierce.node.data_path import DataPath, PlacementCell
 from tierce.node.dialects import DialectPeers
@@ -44,7 +45,7 @@ from tierce.node.names_peers import NamesPeers
 from tierce.node.runtime import FATAL_CODE, Stop
 from tierce.node.tierce_peers import TiercePeers
 from tierce.wiring import Parts, advertised, objstore_api, pace
-from tierce.wiring_names import NodeJournal, open_names
+from tierce.wiring_names import NodeJournal, check_upstream, open_names
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,8 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
         held.push_async_callback(path.close)
         names = open_names(settings, disk)
         await names.index.begin_epoch(epoch_name(settings.data))
+        if names.upstream is not None:
+            held.push_async_callback(names.upstream.aclose)
         records = NamesPeers(transport, me=settings.node_id)
         held.push_async_callback(records.close)
 
@@ -120,6 +123,7 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
                 raise NotFound(f"{key} was deleted")
             return found
 
+        room = RoomOrders(control.call, names.cache_rows) if names.cache_limit_bytes else None
         objects = object_paths(
             names,
             settings.node_id,
@@ -131,9 +135,12 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             transport,
             placement,
             fill_here=fill,
+            room=room,
             wall_clock=time.time_ns,
         )
-        following = asyncio.create_task(view_files.follow(settings.data, placement.update))
+        following = [asyncio.create_task(view_files.follow(settings.data, placement.update))]
+        if room is not None:
+            following.append(asyncio.create_task(room.run()))
         try:
             journal = NodeJournal(
                 disk,
@@ -145,7 +152,7 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             )
             yield Parts(disk, path, names, objects, journal, control, control.status)
         finally:
-            await _cancel(following, *reports.values())
+            await _cancel(*following, *reports.values())
 
 
 @contextlib.asynccontextmanager
@@ -160,6 +167,8 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
         agent = _agent(settings, disk, transport, calls, writer, stop)
         # Before anyone may write: what is written belongs to this run's epoch.
         await agent.names.index.begin_epoch(epoch_name(settings.data))
+        if agent.names.upstream is not None:
+            held.push_async_callback(agent.names.upstream.aclose)
         held.push_async_callback(agent.node.close)
         verifier = Verifier(settings.signing_secret)
         more = private_routes(objstore_api(settings, agent.parts(disk)), verifier)
@@ -171,6 +180,8 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
         for address in sockets.resolve(settings.private):
             await server.listen(sockets.bind(address, shared=True), None)
         running = [asyncio.create_task(agent.node.run()), asyncio.create_task(agent.cask.run())]
+        checking = asyncio.create_task(check_upstream(agent.names))
+        held.push_async_callback(_cancel, checking)
         if settings.discover:
             gossip = agent.node.gossip
             address_of_mine = advertised(settings)

@@ -16,6 +16,7 @@ from tierce.core.errors import NotFound, TierceError
 from tierce.core.limits import PEER_ANSWER_SECONDS
 from tierce.core.settings import Settings
 from tierce.doors.objstore.private import API, EVENT_MESSAGE, FileMeta, NodeInfo
+from tierce.names.cached import LmdbRows
 from tierce.names.lmdb_index import LmdbIndex
 from tierce.names.record import NEAR_CACHE_BUCKET
 from tierce.names.store import LocalObjects, releasing
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 def open_names(settings: Settings, disk: Disk) -> Names:
     """What a process knows of names, over its disk. Raises BadRequest for a wrong upstream."""
-    index = LmdbIndex(disk.environment, settings.node_id, on_change=releasing(disk.store))
+    is_limited = settings.cache_limit_bytes > 0
+    released = releasing(disk.store, is_limited=is_limited)
+    index = LmdbIndex(disk.environment, settings.node_id, on_change=released)
     return Names(
         index=index,
         objects=LocalObjects(disk.store, index),
@@ -39,7 +42,18 @@ def open_names(settings: Settings, disk: Disk) -> Names:
         grace_seconds=settings.collect_grace_seconds,
         tombstone_days=settings.tombstone_days,
         cache_limit_bytes=settings.cache_limit_bytes,
+        cache_rows=LmdbRows(disk.environment),
     )
+
+
+async def check_upstream(names: Names) -> None:
+    """Say at the start what keeps the upstream from being used. The node runs all the same."""
+    if names.upstream is None:
+        return
+    try:
+        await names.upstream.check()
+    except TierceError as error:
+        log.warning("the upstream can't be used now: %s %s", error.message, error.hint)
 
 
 class NodeJournal:

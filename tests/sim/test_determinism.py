@@ -11,10 +11,10 @@ from tierce.testing.scenarios import command
 from tierce.testing.soak import main
 
 
-def outcome(seed: int, hash_seed: str) -> str:
+def outcome(seed: int, hash_seed: str, *more: str) -> str:
     """What a process of its own says of a seed: the trace's digest among it."""
     done = subprocess.run(
-        [sys.executable, "-m", "tierce.testing.soak", "--seed", str(seed)],
+        [sys.executable, "-m", "tierce.testing.soak", *more, "--seed", str(seed)],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
@@ -28,6 +28,11 @@ def outcome(seed: int, hash_seed: str) -> str:
 @pytest.mark.parametrize("seed", [1, 4, 8])
 def test_the_same_seed_runs_the_same_whatever_the_hash_seed(seed: int) -> None:
     assert outcome(seed, "1") == outcome(seed, "2")
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_so_does_a_seed_of_named_objects(seed: int) -> None:
+    assert outcome(seed, "1", "--names") == outcome(seed, "2", "--names")
 
 
 def test_a_failing_seed_tells_how_to_run_it_alone(

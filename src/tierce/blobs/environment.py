@@ -71,6 +71,10 @@ class WriteBatch:
     def delete(self, database: str, key: bytes) -> bool:
         return self._transaction.delete(key, db=self._databases[database])
 
+    def clear(self, database: str) -> None:
+        """Remove all that a database holds."""
+        self._transaction.drop(self._databases[database], delete=False)
+
     def cursor(self, database: str) -> Any:
         """A cursor, to be used, and closed, while the change runs."""
         return self._transaction.cursor(db=self._databases[database])

@@ -84,7 +84,8 @@ class FilesStore:
         await self._environment.write(change)
         if managed is False and not await self._stays(digest):
             # It was collected between the link and the claim; now it can't be any more.
-            return await self._put_and_count(path, digest, size, None)
+            # Claimed anew with it: a managed put may have found no blob meanwhile, and no claim.
+            return await self._put_and_count(path, digest, size, False)
         return created
 
     async def keep(self, spool: Spool) -> None:

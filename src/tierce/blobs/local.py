@@ -4,14 +4,16 @@ A spool decides which by holding its body in memory or in a file. The border may
 setting between two starts, so a blob may be found on either side, or on both.
 """
 
+import asyncio
 import contextlib
 import heapq
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.environment import BLOBS, MANAGED, Environment, WriteBatch
 from tierce.blobs.files import FilesStore
 from tierce.blobs.marks import (
     Marking,
@@ -19,6 +21,7 @@ from tierce.blobs.marks import (
     claim_all,
     drop,
     is_due,
+    key_of,
     loose_before,
     managed_of,
 )
@@ -28,8 +31,10 @@ from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
 from tierce.core.digest import Digest
-from tierce.core.errors import BadRequest, NotFound
+from tierce.core.errors import BadRequest, NotFound, TierceError
 from tierce.core.limits import BLOB_LIMIT_BYTES, DISK_THREADS, PACK_LIMIT_BYTES
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Referred: TypeAlias = Callable[[WriteBatch, Digest], bool]
@@ -58,11 +63,14 @@ class LocalStore:
         store = self.packed if spool.path is None else self.files
         return await store.put(spool, managed=managed)
 
-    async def put_along(self, spool: Spool, change: Callable[[WriteBatch], T]) -> T:
+    async def put_along(
+        self, spool: Spool, change: Callable[[WriteBatch], T], *, is_loose: bool = False
+    ) -> T:
         """Store a managed blob, and apply the change that makes a record refer to it.
 
         A small blob appears in the same transaction, a large one just before; so the record never
         appears without it. ``change`` may raise before it writes, and then nothing is referred to.
+        ``is_loose``: perhaps nothing refers to it afterwards, as what is known already is newer.
         """
         data = spool.data
         if data is None:
@@ -75,7 +83,7 @@ class LocalStore:
 
         def both(batch: WriteBatch) -> T:
             result = change(batch)
-            self.packed.put_in(batch, digest, data, True, is_loose=False)
+            self.packed.put_in(batch, digest, data, True, is_loose=is_loose)
             return result
 
         return await self._environment.write(both, len(data))
@@ -111,8 +119,11 @@ class LocalStore:
 
         seen = await self._environment.write(sweep)
         for entry, digest in in_files:
-            if await self._collect_file(entry, digest, is_referred_to):
-                removed.append(digest)
+            try:
+                if await self._collect_file(entry, digest, is_referred_to):
+                    removed.append(digest)
+            except TierceError as error:  # it must not keep all others from being collected
+                log.error("%s could not be removed: %s", digest, error)
         return Collected(seen, removed)
 
     async def _collect_file(self, entry: bytes, digest: Digest, is_referred_to: Referred) -> bool:
@@ -130,6 +141,54 @@ class LocalStore:
         if removed or not still():
             await self._environment.write(finish)
         return removed
+
+    async def reading(self, look: Callable[[WriteBatch], T]) -> T:
+        """Look at the index in a thread, in one snapshot."""
+
+        def read() -> T:
+            with self._environment.snapshot() as batch:
+                return look(batch)
+
+        return await asyncio.to_thread(read)
+
+    async def evict(self, digest: Digest, may_go: Callable[[WriteBatch], bool]) -> int | None:
+        """Drop a managed blob, and its mark, if it may go; its size in bytes, or None if it stays.
+
+        ``may_go`` is asked in the transaction that removes the blob, or, for a file, while nobody
+        can put it. Whoever has it open reads on.
+        """
+        key = key_of(digest)
+
+        def drop_packed(batch: WriteBatch) -> int | None:
+            value = batch.get(BLOBS, key)
+            size = None if value is None else len(value) - 1
+            if size is None or self.files.has_in(batch, digest) or not may_go(batch):
+                return None
+            self.packed.delete_in(batch, digest)
+            return size
+
+        size = await self._environment.write(drop_packed)
+        return await self._evict_file(digest, may_go) if size is None else size
+
+    async def _evict_file(self, digest: Digest, may_go: Callable[[WriteBatch], bool]) -> int | None:
+        [size] = await self.files.sizes([digest])
+        mark = b""
+
+        def still() -> bool:
+            nonlocal mark
+            with self._environment.snapshot() as batch:
+                mark = bytes(batch.get(MANAGED, key_of(digest)) or b"")
+                return may_go(batch)
+
+        def finish(batch: WriteBatch) -> None:
+            now = bytes(batch.get(MANAGED, key_of(digest)) or b"")
+            if now == mark and may_go(batch):  # else somebody is putting it again, or named it
+                self.packed.delete_in(batch, digest)  # there may be one of each; and the mark
+
+        if size is None or not await self.files.remove_if(digest, still):
+            return None
+        await self._environment.write(finish)
+        return size
 
     async def open(self, digest: Digest) -> OpenBlob:
         try:

@@ -12,6 +12,7 @@ there with the time of its mark; entries with another time mean nothing.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from tierce.blobs.environment import LOOSE, MANAGED, Environment, WriteBatch
 from tierce.core.digest import Digest
@@ -29,6 +30,10 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
+Place: TypeAlias = Callable[[WriteBatch, Digest], bool]
+"""Says whether it has a blob, in the eyes of a transaction."""
+
+
 class Marking:
     """Sets marks, always inside a transaction. ``now`` gives milliseconds since 1970.
 
@@ -39,16 +44,28 @@ class Marking:
 
     def __init__(self, now: Callable[[], int] = milliseconds) -> None:
         self.now = now
-        self.places: list[Callable[[WriteBatch, Digest], bool]] = []
+        self.places: list[Place] = []
 
     def put(
-        self, batch: WriteBatch, digest: Digest, managed: bool | None, *, is_loose: bool = True
+        self,
+        batch: WriteBatch,
+        digest: Digest,
+        managed: bool | None,
+        *,
+        is_loose: bool = True,
+        at: Place | None = None,
+        was_there: bool = False,
     ) -> None:
-        """A blob is being put; None leaves its mark. Not ``is_loose``: a record refers to it."""
+        """A blob is being put; None leaves its mark. Not ``is_loose``: a record refers to it.
+
+        ``was_there`` is what the place ``at`` would say, of before: it need not be asked.
+        """
         key = key_of(digest)
         if managed is False:
             claim(batch, key)
-        elif managed and (is_managed(batch, key) or not self.is_there(batch, digest)):
+        elif managed and (
+            is_managed(batch, key) or not (was_there or self._is_there(batch, digest, at))
+        ):
             touch(batch, key, self.now(), is_loose=is_loose)
 
     def release(self, batch: WriteBatch, digest: Digest) -> None:
@@ -57,9 +74,9 @@ class Marking:
         if is_managed(batch, key):
             touch(batch, key, self.now())
 
-    def is_there(self, batch: WriteBatch, digest: Digest) -> bool:
+    def _is_there(self, batch: WriteBatch, digest: Digest, but: Place | None) -> bool:
         """Whether any place has the blob."""
-        return any(place(batch, digest) for place in self.places)
+        return any(place(batch, digest) for place in self.places if place != but)
 
 
 async def claim_all(environment: Environment, digests: Sequence[Digest]) -> None:

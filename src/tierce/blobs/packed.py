@@ -75,8 +75,11 @@ class PackedStore:
         """Put a blob as a part of a transaction (see BlobStore.put, and marks.py)."""
         key = key_of(digest)
         value = _VERSION + data
-        self._marking.put(batch, digest, managed, is_loose=is_loose)
-        if batch.add(BLOBS, key, value):
+        added = batch.add(BLOBS, key, value)
+        self._marking.put(
+            batch, digest, managed, is_loose=is_loose, at=self.has_in, was_there=not added
+        )
+        if added:
             batch.count(KIND, 1, len(data))
             return True
         old = batch.get(BLOBS, key)

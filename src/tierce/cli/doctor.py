@@ -28,20 +28,26 @@ Exit code 0 when all is well, 6 when a blob or the index is bad, even if it
 was repaired, since a blob in quarantine must be put again."""
 )
 @click.option("--data", metavar="DIRECTORY", help="The node's data directory.  [default: data]")
+@click.option("--files", metavar="DIRECTORY", help="Where large blobs are, if not below it.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML settings.")
 @click.option("--repair", is_flag=True, help="Repair what can be; the node must be stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def command(
-    context: click.Context, data: str | None, config: Path | None, repair: bool, as_json: bool
+    context: click.Context,
+    data: str | None,
+    files: str | None,
+    config: Path | None,
+    repair: bool,
+    as_json: bool,
 ) -> None:
     """Verify every blob in a data directory.
 
     Without --repair nothing is changed, and the node may be running. With it, bad copies are moved
-    to quarantine/, damaged checksum tables are made anew, leftovers are swept, and the counts are
-    made right.
+    to quarantine/, damaged checksum tables are made anew, leftovers are swept, the counts are made
+    right, and an index of names that contradicts itself is made anew from its records.
     """
-    settings = load_settings(config, {"data": data}, os.environ).settings
+    settings = load_settings(config, {"data": data, "files": files}, os.environ).settings
     with Meter() as meter, meter.transfer("verifying") as move:
 
         def progress(blobs: int, size: int) -> None:
@@ -56,7 +62,7 @@ def command(
 
 
 def _as_text(report: Report) -> str:
-    lines = [f"{report.blobs} blobs, {report.bytes} bytes verified"]
+    lines = [f"{report.blobs} blobs, {report.bytes} bytes verified; {report.names} names"]
     if report.node_runs:
         lines.append("a node runs here: the index's structure and the counts were not checked")
     for digest, problem in report.bad[:_SHOWN]:
@@ -64,6 +70,9 @@ def _as_text(report: Report) -> str:
     if len(report.bad) > _SHOWN:
         lines.append(f"... and {len(report.bad) - _SHOWN} more; --json lists them all")
     lines += [f"index: {problem}" for problem in report.index_problems[:_SHOWN]]
+    lines += [f"names: {problem}" for problem in report.name_problems[:_SHOWN]]
+    if len(report.name_problems) > _SHOWN:
+        lines.append(f"... and {len(report.name_problems) - _SHOWN} more")
     lines += [f"stray file: {path}" for path in report.stray[:_SHOWN]]
     for name, (kept, counted) in report.counts_off.items():
         lines.append(
@@ -81,6 +90,12 @@ def _as_text(report: Report) -> str:
 def _verdict(report: Report) -> str:
     if report.index_problems:
         return "the index is damaged: restore lmdb/ from a backup, or heal this node from its peers"
+    if report.name_problems and not report.repaired:
+        return "the index of names contradicts itself; --repair makes it anew from the records"
+    if report.name_problems:
+        dropped = report.names_dropped
+        lost = f"; {dropped} records could not be read, and are fetched from other nodes"
+        return f"the index of names was made anew{lost if dropped else ''}"
     if report.bad:
         count = len(report.bad)
         moved = "moved to quarantine/: put them again" if report.repaired else "--repair moves them"
@@ -100,6 +115,9 @@ def _as_json(report: Report) -> dict[str, Any]:
         "bytes": report.bytes,
         "bad": [{"digest": str(digest), "problem": problem} for digest, problem in report.bad],
         "index_problems": report.index_problems,
+        "names": report.names,
+        "name_problems": report.name_problems,
+        "names_dropped": report.names_dropped,
         "stray": [os.fsdecode(path) for path in report.stray],
         "counts_off": {
             name: {"kept": kept._asdict(), "found": found._asdict()}

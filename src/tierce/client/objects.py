@@ -29,12 +29,8 @@ from tierce.client.uploads import (
 from tierce.client.wire import Answer, Body, Wire
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest, Hasher, new_hasher
 from tierce.core.errors import BadRequest, Conflict, Corrupt, DigestMismatch, NotFound, Unavailable
+from tierce.core.limits import CHANGES_WAIT_SECONDS, PAGE_OBJECTS
 from tierce.core.wording import quoted
-
-# Names and metadata may be long: so many entries stay within what an answer may have.
-PAGE_OBJECTS = 500
-# Well below the time after which a silent server is given up.
-CHANGES_WAIT_SECONDS = 30
 
 
 class PutOptions(TypedDict, total=False):

@@ -112,7 +112,9 @@ def plan(
 def _plan_leaving(
     digest: Digest, placement: Placement, holders: Collection[str], silent: Collection[str]
 ) -> Plan:
-    """This node is being emptied, and has what only a level, or nothing any more, keeps here."""
+    """What only a level, or nothing any more, keeps here: it goes if this node is being emptied."""
+    if not placement.me.draining:
+        return Plan(copies=len(holders), rank=0, push_to=(), witnesses=(), proofs=1)
     others = [each for each in placement.writers(digest) if each.dialect == "tierce"]
     holding = tuple(each for each in others if each.node_id in holders)
     able = [each for each in others if each.node_id not in silent]

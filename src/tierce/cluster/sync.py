@@ -28,6 +28,7 @@ from typing import NamedTuple
 from tierce.cluster.member import Member, View
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
+from tierce.core.limits import COMPARE_ABOVE_CHANGES
 from tierce.names.changes import Epoch, Position, resume
 from tierce.names.index import Change
 from tierce.names.record import Record, merge
@@ -35,8 +36,6 @@ from tierce.names.record import Record, merge
 Bound = tuple[str, str]
 """A name at which a range ends: bucket and key. Names are in the order of their UTF-8 bytes, which
 is the order of these tuples."""
-
-COMPARE_ABOVE_CHANGES = 5_000
 
 _RETRY_SECONDS = 0.5
 

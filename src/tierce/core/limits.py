@@ -129,19 +129,67 @@ PROOF_BYTES = 256 * MIB
 PROOF_SECONDS = 30.0
 DELETED_MEMORY_SECONDS = 600.0
 
-# Named objects
+# Named objects: what clients may send and ask for
+BUCKET_BYTES = 63
 OBJECT_KEY_BYTES = 1024
 METADATA_BYTES = 2048
 CONTENT_TYPE_BYTES = 1024
+# Names and metadata may be long, so a page of objects is shorter than one of blobs may be.
+OBJECTS_LIMIT_MAX = LIST_LIMIT_DEFAULT
 CHANGES_POLL_SECONDS = 0.05
 CHANGES_WAIT_MAX_SECONDS = 60.0
+# How soon a request that waits for changes notices that its client is gone, or the node stops.
+CHANGES_NOTICE_SECONDS = 0.25
+
+# Named objects: the Python client
+# Names and metadata may be long: so many entries stay within what an answer may have.
+PAGE_OBJECTS = 500
+# Well below the time after which a silent server is given up.
+CHANGES_WAIT_SECONDS = 30
+
+# Named objects: the index
 INDEX_KEY_BYTES = 400
+# In the year 2116. A clock that is at the end of its numbers could not go on.
+TIMESTAMP_LIMIT_NANOSECONDS = 1 << 62
+DAY_NANOSECONDS = 24 * 3600 * 10**9
 EPOCHS_COUNT = 1000
 REFERENCES_COUNT = 100
+# How many records are merged in one transaction: others who write wait for so long.
+MERGE_CHUNK_RECORDS = 2000
+# What a change of a record writes, about, for the limit of a batch.
+RECORD_ABOUT_BYTES = 512
+# How many records are read at first, where keys may fold: more than one is often read in vain.
+FOLDED_PAGE_RECORDS = 16
+
+# Named objects: deletion
 TOMBSTONE_DAYS = 30.0
 COLLECT_GRACE_SECONDS = 3600.0
 COLLECT_INTERVAL_SECONDS = 10.0
 COLLECT_PAGE_BLOBS = 512
+PURGE_SECONDS = 3600.0
+
+# Records between nodes: how often, and how fast
+PUSH_POLL_SECONDS = 0.05
+SYNC_SECONDS = 10.0
+RANGE_CHECK_SECONDS = 600.0
+SYNC_RECORDS_PER_SECOND = 20_000
+CHECK_RECORDS_PER_SECOND = 5_000
+# With more changes than this to read, a node compares ranges of names in place of reading them.
+COMPARE_ABOVE_CHANGES = 5_000
+
+# Records between nodes: what a message may hold. A record may have more in it than clients may send.
+SYNC_MESSAGE_BYTES = 8 * MIB
+PUSH_RECORDS = 4000
+FIRST_PULL_RECORDS = 500
+PULL_RECORDS = 2000
+RANGE_RECORDS = 1000
+RANGE_READ_RECORDS = 4000
+RANGES_IN_MESSAGE = 8
+READERS_COUNT = 10_000
+NODE_ID_BYTES = 255
+NAME_BYTES = 4096
+METADATA_IN_RECORD_BYTES = 64 * KIB
+NUMBER_MAX = (1 << 63) - 1
 
 # The near-cache and its upstream
 FULL_PATIENCE_SECONDS = 15.0
@@ -151,4 +199,17 @@ COPY_AT_ONCE = 8
 COPY_PAGE_RECORDS = 512
 COPY_POLL_SECONDS = 0.2
 COPY_RETRY_SECONDS = 5.0
+FOLLOW_SAVE_SECONDS = 2.0
 UPLOAD_AT_ONCE = 4
+
+# The near-cache: what it drops (docs/decisions/0012-eviction.md)
+SMALL_QUEUE_PERCENT = 10
+PROMOTED_HITS_COUNT = 2
+GHOSTS_MIN_COUNT = 10_000
+STALE_MIN_COUNT = 16
+
+# The objstore door
+SNIFFED_BYTES = 512
+MESSAGE_KEPT_BYTES = 8 * KIB
+SYNC_LIMIT_RECORDS = 100_000
+SYNC_PAGE_RECORDS = 1000

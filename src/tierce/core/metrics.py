@@ -42,6 +42,8 @@ SCRUBBED_BYTES = Counter("tierce_scrubbed_bytes", "Bytes verified in the backgro
 HEALED_BLOBS = Counter("tierce_healed_blobs", "Copies given to other nodes and read back there.")
 HEALED_BYTES = Counter("tierce_healed_bytes", "Bytes of copies given to other nodes.")
 TRIMMED_BLOBS = Counter("tierce_trimmed_blobs", "Surplus copies removed from this node.")
+EVICTED_BLOBS = Counter("tierce_evicted_blobs", "Blobs dropped from the near-cache for room.")
+EVICTED_BYTES = Counter("tierce_evicted_bytes", "Bytes of blobs dropped from the near-cache.")
 REFUSED_REQUESTS = Counter(
     "tierce_refused_requests", "Requests of other nodes refused for their signature.", ["reason"]
 )

@@ -11,12 +11,14 @@ from blake3 import blake3
 from tierce.core.codec import encode
 from tierce.core.digest import ALGORITHMS, Digest
 from tierce.core.errors import BadRequest
-from tierce.core.limits import INDEX_KEY_BYTES, OBJECT_KEY_BYTES
+from tierce.core.limits import (
+    BUCKET_BYTES,
+    INDEX_KEY_BYTES,
+    OBJECT_KEY_BYTES,
+    TIMESTAMP_LIMIT_NANOSECONDS,
+)
 from tierce.names.record import Record
 
-BUCKET_BYTES = 63
-TIMESTAMP_LIMIT_NANOSECONDS = 1 << 62
-"""In the year 2116. A clock that is at the end of its numbers could not go on."""
 HASH_BYTES = 16
 SEQ_BYTES = 8
 SEQ_MAX = (1 << 8 * SEQ_BYTES) - 1

@@ -13,12 +13,9 @@ common prefixes, much where there are plain keys.
 
 from typing import NamedTuple
 
-from tierce.core.limits import OBJECT_KEY_BYTES
+from tierce.core.limits import FOLDED_PAGE_RECORDS, OBJECT_KEY_BYTES
 from tierce.names.index import Index
 from tierce.names.record import Record
-
-FOLDED_PAGE_RECORDS = 16
-"""How many records are read at first, where keys may fold: more than one is often read in vain."""
 
 _GREATEST = "\U0010ffff"
 _GREATEST_BYTES = len(_GREATEST.encode())

@@ -22,7 +22,12 @@ from ulid import ULID
 from tierce.blobs.environment import Environment, Transaction, WriteBatch
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
-from tierce.core.limits import EPOCHS_COUNT, REFERENCES_COUNT
+from tierce.core.limits import (
+    EPOCHS_COUNT,
+    MERGE_CHUNK_RECORDS,
+    RECORD_ABOUT_BYTES,
+    REFERENCES_COUNT,
+)
 from tierce.names.changes import Epoch, Position
 from tierce.names.index import Change, Check, NameCounts
 from tierce.names.keys import (
@@ -58,11 +63,7 @@ REFERENCES = "references"
 NAMES = "names"
 DATABASES: tuple[str, ...] = (RECORDS, FEED, REFERENCES, NAMES)
 
-MERGE_CHUNK_RECORDS = 2000
-"""How many records are merged in one transaction: others who write wait for so long."""
-RECORD_ABOUT_BYTES = 512
-"""What a change of a record writes, about, for the limit of a batch."""
-_STATE = b"state"
+STATE_KEY = b"state"
 _EPOCHS = b"epochs"
 _CHECKPOINT = b"checkpoint/"
 
@@ -101,7 +102,7 @@ class LmdbIndex:
         """What ``write`` does, inside a change. Raises before it writes; do so before your writes."""
         check_holdable(draft)
         key = index_key(whole_key(draft.bucket, draft.key))
-        state = read_state(batch.get(NAMES, _STATE))
+        state = read_state(batch.get(NAMES, STATE_KEY))
         known = read_entry_of(batch.get(RECORDS, key), draft.bucket, draft.key)
         if check is not None:
             check(record_of(known))
@@ -121,7 +122,7 @@ class LmdbIndex:
 
         For a few thousand records at most: they are held in memory, and other writers wait.
         """
-        state = read_state(batch.get(NAMES, _STATE))
+        state = read_state(batch.get(NAMES, STATE_KEY))
         keys: list[bytes] = []
         known: dict[bytes, Entry | None] = {}
         for record in records:
@@ -177,7 +178,7 @@ class LmdbIndex:
         if batch.get(NAMES, _EPOCHS) is None:
             # Numbers given before any run was begun must be told from those of another disk.
             batch.put(NAMES, _EPOCHS, encode((*NO_EPOCHS, Epoch(str(ULID()), 0))))
-        batch.put(NAMES, _STATE, encode(state))
+        batch.put(NAMES, STATE_KEY, encode(state))
 
     # Changes of their own
 
@@ -202,7 +203,7 @@ class LmdbIndex:
         name = index_key(whole_key(bucket, key))
 
         def change(batch: WriteBatch) -> bool:
-            state = read_state(batch.get(NAMES, _STATE))
+            state = read_state(batch.get(NAMES, STATE_KEY))
             known = read_entry_of(batch.get(RECORDS, name), bucket, key)
             if known is None or not known.record.deleted or known.record.timestamp != timestamp:
                 return False
@@ -220,7 +221,7 @@ class LmdbIndex:
         def change(batch: WriteBatch) -> None:
             epochs = read_epochs(batch.get(NAMES, _EPOCHS))
             if name not in [epoch.name for epoch in epochs]:
-                state = read_state(batch.get(NAMES, _STATE))
+                state = read_state(batch.get(NAMES, STATE_KEY))
                 epochs = (*epochs, Epoch(name, state.seq))[-EPOCHS_COUNT:]
                 batch.put(NAMES, _EPOCHS, encode(epochs))
 
@@ -362,7 +363,7 @@ class LmdbIndex:
 
     def _state(self) -> State:
         with self._environment.read() as transaction:
-            return read_state(transaction.get(_STATE, db=self._names))
+            return read_state(transaction.get(STATE_KEY, db=self._names))
 
 
 def _named(cursor: Any) -> tuple[bytes, Record]:

@@ -29,6 +29,7 @@ from tierce.core.limits import (
     WRITABLE_CHECK_SECONDS,
 )
 from tierce.node import overview
+from tierce.node.cache_orders import CACHE_ORDERS
 from tierce.node.data_path import DataPath, PlacementCell
 from tierce.node.dialects import DialectPeers
 from tierce.node.gossip import Gossip
@@ -81,7 +82,6 @@ class ClusterNode:
         other_peers: Mapping[Dialect, Peers] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
         self._space = space
         self._on_view = on_view
         self._others: list[Member] = []
@@ -105,6 +105,7 @@ class ClusterNode:
             random=random,
             wall_clock=lambda: int(wall_clock() * 1e9),
         )
+        self._store = self.names.cache.store
         self.healer = self._healer(peers, spooler, names, pacing, wall_clock)
         self.scrub = Scrub(
             store,
@@ -212,6 +213,8 @@ class ClusterNode:
         if name == "fill":
             await self.names.filler.fill(str(arguments["key"]))
             return {}
+        if name in CACHE_ORDERS:
+            return await self.names.order(name, arguments)
         if name == "drain":
             return await self._drain(str(arguments["node_id"]), bool(arguments["cancel"]))
         if name == "forget":

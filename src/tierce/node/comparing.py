@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from tierce.cluster import sync
 from tierce.cluster.member import Member
 from tierce.cluster.sync import Bound, Cut
+from tierce.core.limits import RANGE_RECORDS, RANGES_IN_MESSAGE
 from tierce.names.index import Index
 from tierce.names.record import Record
-from tierce.node.names_messages import RANGE_RECORDS, RANGES_IN_MESSAGE
 from tierce.node.names_peers import NamesPeers
 from tierce.node.pacing import Pace
 

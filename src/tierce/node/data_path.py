@@ -18,7 +18,7 @@ from tierce.node.avoiding import Avoiding
 from tierce.node.fetcher import Fetcher
 from tierce.node.peers import Peers
 from tierce.node.replacing import ReplacedBlob
-from tierce.node.replicator import Replicator
+from tierce.node.replicator import Elsewhere, Replicator
 
 
 class PlacementCell:
@@ -68,7 +68,7 @@ class DataPath:
         """Keep a finished spool on as many nodes as are asked for (see Replicator.store)."""
         return await self._replicator.store(spool)
 
-    async def store_elsewhere(self, spool: Spool) -> bool:
+    async def store_elsewhere(self, spool: Spool) -> Elsewhere:
         """Keep a finished spool on other nodes (see Replicator.store_elsewhere)."""
         return await self._replicator.store_elsewhere(spool)
 

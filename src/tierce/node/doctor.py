@@ -14,6 +14,7 @@ from pathlib import Path
 from lmdb.verify import VerifyError
 from lmdb.verify import verify as verify_index
 
+from tierce.blobs.environment import Environment
 from tierce.blobs.files import FilesStore
 from tierce.blobs.local import Disk, make_directories
 from tierce.blobs.packed import PackedStore
@@ -23,18 +24,27 @@ from tierce.blobs.store import BlobInfo, BlobStore, Counts
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound
 from tierce.core.limits import DISK_THREADS, LIST_LIMIT_DEFAULT
+from tierce.names import checking
+from tierce.names.lmdb_index import DATABASES
 from tierce.node.directory import read_identity, take_lock
 
 
 @dataclass
 class Report:
-    """What was found. ``bad`` are blobs whose copy here is bad; ``stray`` are files of no blob."""
+    """What was found. ``bad`` are blobs whose copy here is bad; ``stray`` are files of no blob.
+
+    ``names`` counts the records; a repair makes their index anew and drops ``names_dropped`` records
+    that can't be read.
+    """
 
     blobs: int = 0
     bytes: int = 0
     bad: list[tuple[Digest, str]] = field(default_factory=list)
     stray: list[Path] = field(default_factory=list)
     index_problems: list[str] = field(default_factory=list)
+    names: int = 0
+    name_problems: list[str] = field(default_factory=list)
+    names_dropped: int = 0
     counts_off: dict[str, tuple[Counts, Counts]] = field(default_factory=dict)
     unfinished: int = 0
     quarantined: int = 0
@@ -44,7 +54,7 @@ class Report:
     @property
     def is_healthy(self) -> bool:
         """Whether no blob is bad and the index is sound. Counts and leftovers harm nothing."""
-        return not self.bad and not self.index_problems
+        return not self.bad and not self.index_problems and not self.name_problems
 
 
 async def examine(
@@ -76,9 +86,15 @@ async def examine(
                 return report
         if repair:
             make_directories(data, files)
-        disk = Disk(data, files=files, space=SpaceGuard(data, reserve_bytes=0))
+        disk = Disk(
+            data,
+            files=files,
+            space=SpaceGuard(data, reserve_bytes=0),
+            environment=Environment(data / "lmdb", databases=DATABASES),
+        )
         try:
             await _examine_blobs(disk, report, repair, progress)
+            await _examine_names(disk.environment, report, repair)
         finally:
             await disk.close()
         _examine_leftovers(data, files or data / "files", report, repair)
@@ -110,6 +126,14 @@ async def _examine_blobs(
             report.counts_off[name] = (kept, counted)
             if repair:
                 await store.set_counts(counted)
+
+
+async def _examine_names(environment: Environment, report: Report, repair: bool) -> None:
+    found = await asyncio.to_thread(checking.examine, environment)
+    report.names = found.records
+    report.name_problems = found.problems
+    if found.problems and repair:
+        report.names_dropped = await environment.write(checking.rebuild)
 
 
 async def _verified(store: BlobStore, repair: bool) -> AsyncIterator[tuple[BlobInfo, str]]:

@@ -21,7 +21,9 @@ from tierce.core.errors import (
     BadRequest,
     Conflict,
     DigestMismatch,
+    Full,
     NotFound,
+    ReadOnly,
     TierceError,
     Unavailable,
 )
@@ -39,7 +41,10 @@ FILL = "/names/fill"
 
 
 class Filler:
-    """The agent's part: fetches objects into this node's store. One fetch an id at a time."""
+    """The agent's part: fetches objects into this node's store. One fetch an id at a time.
+
+    ``may_hold`` says whether an object of so many bytes can be kept at all.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,7 @@ class Filler:
         upstream: Upstream | None,
         *,
         bucket: str,
-        make_room: Callable[[int], Awaitable[bool]] | None = None,
+        may_hold: Callable[[int], bool] = lambda _: True,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store = store
@@ -59,7 +64,7 @@ class Filler:
         self._index = index
         self._upstream = upstream
         self._bucket = bucket
-        self._make_room = make_room
+        self._may_hold = may_hold
         self._wall_clock = wall_clock
         self._flights: dict[str, asyncio.Task[Record]] = {}
         self.fetched_objects = 0
@@ -95,10 +100,10 @@ class Filler:
             raise NotFound(f"{key} is not here, and there is no upstream to ask")
         async with self._upstream.open(key) as found:
             size = found.record.size
-            if self._make_room is not None and not await self._make_room(size):
+            if not self._may_hold(size):
                 raise Conflict(
-                    f"{key} has {size} bytes, more than the cache may hold",
-                    hint="Raise the setting cache_limit_bytes.",
+                    f"{key} has {size} bytes, more than the near-cache may hold",
+                    hint="Read it from the upstream itself, or raise the setting cache_limit_bytes.",
                 )
             self._spooler.space.check(size, in_file=size > self._spooler.memory_limit_bytes)
             expected = self._expected(found.record)
@@ -109,6 +114,11 @@ class Filler:
                 await spool.finish()
                 record = self._record(key, known, found.record, spool.digest, spool.size)
                 await self._objects.restore(spool, record)
+                if not await self._is_here(record):
+                    raise Unavailable(
+                        f"the near-cache has no room for {key} now",
+                        hint="Try again, or raise the setting cache_limit_bytes.",
+                    )
             except DigestMismatch as error:
                 raise Unavailable(
                     f"what the upstream has as {key} is not what was put there",
@@ -118,7 +128,10 @@ class Filler:
                 await spool.discard()
         self.fetched_objects += 1
         self.fetched_bytes += size
-        return self._index.get(self._bucket, key) or record
+        kept = self._index.get(self._bucket, key) or record
+        if kept.deleted:
+            raise NotFound(f"{key} was deleted")
+        return kept
 
     def _expected(self, found: Record) -> tuple[Digest, ...]:
         return () if found.digest is None else (found.digest,)
@@ -198,7 +211,10 @@ def fill_handler(filler: Filler, node_id: str) -> Callable[[bytes], Awaitable[by
 
 
 class FillRouter:
-    """Any process's part: has the right node fetch. ``fill_here`` asks this node's own agent."""
+    """Any process's part: has the right node fetch. ``fill_here`` asks this node's own agent.
+
+    ``merge`` takes the record of what another node fetched, in the place of the index's own.
+    """
 
     def __init__(
         self,
@@ -206,11 +222,13 @@ class FillRouter:
         peers: FillCalls,
         index: Index,
         fill_here: Callable[[str], Awaitable[Record]],
+        merge: Callable[[Record], Awaitable[bool]] | None = None,
     ) -> None:
         self._placement = placement
         self._peers = peers
         self._index = index
         self._fill_here = fill_here
+        self._merge = merge or self._merge_here
 
     async def fill(self, key: str) -> Record:
         """Have an object fetched to some node; its record is known here then.
@@ -226,11 +244,14 @@ class FillRouter:
                 return await self._fill_here(key)
             try:
                 record = await self._peers.fill(member, key)
-            except Unavailable as error:
+            except (Unavailable, Full, ReadOnly) as error:
                 log.info("%s could not fetch %s: %s", member.node_id, key, error)
                 last = error
                 continue
-            await self._index.merge([record])
+            await self._merge(record)
             return record
         assert last is not None
         raise last
+
+    async def _merge_here(self, record: Record) -> bool:
+        return (await self._index.merge([record]))[0]

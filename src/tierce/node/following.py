@@ -2,7 +2,9 @@
 
 A follower looks at every change once, and remembers durably how far it got, so that a restart neither
 skips one nor begins anew. What could not be done is tried again, and the place that is remembered does
-not move past it.
+not move past it. While very much waits to be tried again, nothing new is read, so that memory stays
+bounded. What fails here ends nothing else: on a full disk it goes on, and at worst a restart does some
+work again.
 """
 
 import asyncio
@@ -11,11 +13,20 @@ from collections.abc import Awaitable, Callable
 
 from tierce.core.codec import decode, encode
 from tierce.core.errors import TierceError
-from tierce.core.limits import COPY_PAGE_RECORDS, COPY_POLL_SECONDS, COPY_RETRY_SECONDS
+from tierce.core.limits import (
+    COPY_PAGE_RECORDS,
+    COPY_POLL_SECONDS,
+    COPY_RETRY_SECONDS,
+    FOLLOW_SAVE_SECONDS,
+)
 from tierce.names.changes import Position, resume
 from tierce.names.index import Change, Index
 
 log = logging.getLogger(__name__)
+
+UNDONE_RECORDS = 100_000
+RETRY_RECORDS = 64
+"""How many are tried again before new changes are looked at."""
 
 
 class Follower:
@@ -43,6 +54,9 @@ class Follower:
         self._retry_seconds = retry_seconds
         self.undone: dict[tuple[str, str], int] = {}
         self.last_error = ""
+        self._reached = self._saved = 0
+        self._retry_at = self._save_at = 0.0
+        self._round: list[tuple[str, str]] = []
 
     @property
     def waiting(self) -> int:
@@ -51,31 +65,53 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        loop = asyncio.get_running_loop()
-        reached = saved = self._resumed()
-        retry_at = 0.0
+        self._reached = self._saved = self._resumed()
         while True:
-            if self._index.last_seq() > reached:
-                page = await self._index.changes(reached, COPY_PAGE_RECORDS)
-                await self._do(page)
-                reached = page[-1].seq if page else self._index.last_seq()
-            elif self.undone and loop.time() >= retry_at:
-                await self._retry()
-                retry_at = loop.time() + self._retry_seconds
-            else:
-                await asyncio.sleep(COPY_POLL_SECONDS)
-            done = min(self.undone.values(), default=reached + 1) - 1
-            if done > saved and (done == reached or done - saved >= COPY_PAGE_RECORDS):
-                await self._index.set_checkpoint(self._name, encode(self._position(done)))
-                saved = done
+            try:
+                if not await self._step():
+                    await asyncio.sleep(COPY_POLL_SECONDS)
+            except TierceError as error:
+                log.error("%s: the feed could not be followed: %s", self._name, error)
+                await asyncio.sleep(self._retry_seconds)
+
+    async def _step(self) -> bool:
+        """Do what there is to do next; False if there is nothing now."""
+        now = asyncio.get_running_loop().time()
+        last = self._index.last_seq()
+        is_news = last > self._reached and len(self.undone) < UNDONE_RECORDS
+        # In turns: neither new changes nor old failures may hold up the other for long.
+        retries = bool(self.undone) and now >= self._retry_at
+        if is_news:
+            page = await self._index.changes(self._reached, COPY_PAGE_RECORDS)
+            await self._do(page)
+            # Of what is not there any more, the last number known before counts: not one more.
+            self._reached = page[-1].seq if page else last
+        if retries:
+            await self._retry()
+        await self._save()
+        # Where there is a little news all the time, it is taken a page at a time all the same.
+        return (is_news and len(page) == COPY_PAGE_RECORDS) or retries
+
+    async def _save(self) -> None:
+        """Remember how far all is done."""
+        done = min(self.undone.values(), default=self._reached + 1) - 1
+        now = asyncio.get_running_loop().time()
+        if done > self._saved and now >= self._save_at:
+            self._save_at = now + FOLLOW_SAVE_SECONDS
+            await self._index.set_checkpoint(self._name, encode(self._position(done)))
+            self._saved = done
 
     def _resumed(self) -> int:
-        kept = self._index.checkpoint(self._name)
-        if kept is None:
+        try:
+            kept = self._index.checkpoint(self._name)
+            if kept is None:
+                return 0
+            epoch, seq = decode(kept, tuple[str, int], "place in the feed")
+            position = Position(epoch, seq)
+            return resume(self._index.epochs(), self._index.last_seq(), position) or 0
+        except TierceError as error:
+            log.error("%s: the feed is read from the start: %s", self._name, error)
             return 0
-        epoch, seq = decode(kept, tuple[str, int], "place in the feed")
-        found = resume(self._index.epochs(), self._index.last_seq(), Position(epoch, seq))
-        return found or 0
 
     def _position(self, seq: int) -> tuple[str, int]:
         return self._index.epochs()[-1].name, seq
@@ -84,11 +120,23 @@ class Follower:
         await asyncio.gather(*(self._one(each) for each in changes if self._concerns(each)))
 
     async def _retry(self) -> None:
-        for (bucket, key), seq in list(self.undone.items())[:COPY_PAGE_RECORDS]:
+        """Try some again, those first that were not tried for the longest time."""
+        if not self._round:
+            self._round = list(self.undone)
+        names, self._round = self._round[:RETRY_RECORDS], self._round[RETRY_RECORDS:]
+        changes = []
+        for bucket, key in names:
+            seq = self.undone.get((bucket, key))
+            if seq is None:
+                continue
             record = self._index.get(bucket, key)
-            del self.undone[bucket, key]
-            if record is not None and self._concerns(change := Change(seq, record)):
-                await self._one(change)
+            if record is None or not self._concerns(change := Change(seq, record)):
+                del self.undone[bucket, key]
+            else:
+                changes.append(change)
+        await asyncio.gather(*map(self._one, changes))
+        if not self._round:
+            self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
 
     async def _one(self, change: Change) -> None:
         name = change.record.bucket, change.record.key
@@ -100,3 +148,6 @@ class Follower:
                     log.warning("%s: %s", self._name, error.message)
                 self.last_error = error.message
                 self.undone[name] = min(change.seq, self.undone.get(name, change.seq))
+            else:
+                # It was the record in force; or else the change that took its place is to come.
+                self.undone.pop(name, None)

@@ -40,7 +40,7 @@ from tierce.node.fetcher import Fetcher
 from tierce.node.keeping import Keeping
 from tierce.node.pacing import Pace
 from tierce.node.peers import Peers
-from tierce.node.pushing import Pusher, Task
+from tierce.node.pushing import Pusher, Task, unclaimed
 
 log = logging.getLogger(__name__)
 
@@ -292,6 +292,7 @@ class Healer:
         """The ids of each blob's holders, this node's among them, and of those that were silent."""
         silent: list[str] = []
         holders = {info.digest: [placement.view.me] for info in wanted}
+        marks = dict(zip(holders, await unclaimed(self._store, list(holders)), strict=True))
         questions: dict[str, list[Digest]] = {}
         for info, keep in wanted.items():
             for member in whom_to_ask(info.digest, placement, keep):
@@ -299,7 +300,7 @@ class Healer:
 
         async def ask(member: Member, digests: list[Digest]) -> None:
             try:
-                managed = self._store.managed(digests)
+                managed = [marks[digest] for digest in digests]
                 sizes = await self._peers.find(member, digests, managed=managed)
             except TierceError as error:
                 log.info("%s could not be asked what it holds: %s", member.node_id, error)
@@ -327,7 +328,7 @@ class Healer:
 
     def _pushed(self, task: Task, proved: int) -> None:
         """So many of a task's pushes have been read back."""
-        if task.plan.rank:
+        if task.plan.rank or task.plan.proofs:  # what only a level keeps is not counted
             return
         numbers = self._numbers
         numbers.bytes_to_move = max(0, numbers.bytes_to_move - proved * task.info.size)

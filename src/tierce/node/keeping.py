@@ -10,8 +10,9 @@ from tierce.blobs.store import BlobStore
 from tierce.cluster.healing import Keep
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
+from tierce.core.limits import REFERENCES_COUNT
 from tierce.names.index import Index
-from tierce.names.record import FULL, NO_LEVEL
+from tierce.names.record import FULL, LOCAL, NO_LEVEL
 
 
 class Keeping:
@@ -25,19 +26,26 @@ class Keeping:
         """For each of these blobs, which are here, why it is kept."""
         found = []
         for digest, managed in zip(digests, self._store.managed(digests), strict=True):
-            levels = {record.level for record in self._index.refers(digest)}
+            levels = self._levels(digest)
             by_ring = not managed or NO_LEVEL in levels
             found.append(Keep(by_ring, bool(levels - {NO_LEVEL})))
         return found
 
     def wants(self, digest: Digest, placement: Placement) -> bool:
         """Whether a blob that is not here should be."""
-        records = self._index.refers(digest)
-        levels = {record.level for record in records}
+        levels = self._levels(digest)
         if NO_LEVEL in levels or not levels:
             return placement.me in placement.owners(digest)
         # A mark without a blob is left by a copy that was found bad here.
         return FULL in levels or any(self._store.managed([digest]))
+
+    def _levels(self, digest: Digest) -> set[int]:
+        """The levels of the records that name a blob."""
+        records = self._index.refers(digest)
+        levels = {record.level for record in records}
+        if len(records) >= REFERENCES_COUNT:
+            levels |= {NO_LEVEL, LOCAL}  # perhaps among those beyond: it is looked after, and stays
+        return levels
 
     def mark_for(self, digest: Digest) -> bool | None:
         """How to put a copy that is fetched from another node (see BlobStore.put)."""

@@ -21,7 +21,7 @@ from tierce.blobs.spool import Spool, Spooler, SpoolSource
 from tierce.blobs.store import BlobStore, OpenBlob
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
-from tierce.core.digest import DEFAULT_ALGORITHM
+from tierce.core.digest import DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Unavailable
 from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS
 from tierce.names.index import Index
@@ -35,6 +35,8 @@ from tierce.upstream.tier import Upstream
 log = logging.getLogger(__name__)
 
 Mode = Literal["through", "behind"]
+
+FETCH_TRIES_COUNT = 3
 
 
 class Opened(NamedTuple):
@@ -50,6 +52,7 @@ class LevelPath:
     """Objects with levels, of one process. ``wall_clock`` gives nanoseconds since 1970.
 
     ``fill`` has an object fetched from the upstream to some node, once for all who ask (filling.py).
+    ``touched`` is told of each content that was asked for, and was here.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class LevelPath:
         upstream: Upstream | None = None,
         mode: Mode = "through",
         fill: Callable[[str], Awaitable[Record]],
+        touched: Callable[[Digest], None] = lambda _: None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._node_id = node_id
@@ -83,17 +87,24 @@ class LevelPath:
         self._upstream = upstream
         self._mode = mode
         self._fill = fill
+        self._touched = touched
         self._wall_clock = wall_clock
 
     def get(self, key: str) -> Record | None:
         """The record in force, a tombstone included."""
         return self._index.get(self._bucket, key)
 
-    async def put(self, spool: Spool, draft: Record) -> tuple[Record, bool]:
+    async def put(
+        self, spool: Spool, draft: Record, *, over: Record | None = None
+    ) -> tuple[Record, bool]:
         """Keep a finished spool as the draft's level says; True if the upstream gets it later.
 
-        Raises Conflict if that needs an upstream and there is none, Unavailable, Full.
+        ``over``: it takes the place of this record only, and else is Unavailable. Raises Conflict
+        if the level needs an upstream and there is none, Unavailable, Full.
         """
+        if self._placement().me.draining:
+            # It may have been found empty already, and this be the only copy.
+            raise Unavailable("this node is being drained", hint="Write to another node.")
         draft = msgspec.structs.replace(draft, bucket=self._bucket)
         if draft.level == LOCAL:
             return await self._objects.put(spool, draft, now=self._wall_clock()), False
@@ -101,13 +112,13 @@ class LevelPath:
         self._placement().check_reached()
         record = self._stamped(named_by(spool, draft))
         if self._mode == "behind":
-            return await self._keep(spool, record), True
+            return await self._keep(spool, record, over), True
         source = SpoolSource(spool)
         try:
             await upstream.upload(record, source)
         finally:
             source.close()
-        kept = await self._keep(spool, msgspec.structs.replace(record, is_upstream=True))
+        kept = await self._keep(spool, msgspec.structs.replace(record, is_upstream=True), over)
         if kept.rank != record.rank:
             await self.mend(kept)
         return kept, False
@@ -129,7 +140,7 @@ class LevelPath:
         finally:
             await opened.blob.aclose()
         try:
-            return await self.put(spool, raised)
+            return await self.put(spool, raised, over=known)
         finally:
             await spool.discard()
 
@@ -150,27 +161,41 @@ class LevelPath:
         try:
             blob = await self._blobs.open(record.digest, first=(record.node,))
         except (NotFound, Unavailable) as error:
-            if fetch and record.level > LOCAL and self._upstream is not None:
+            if fetch and record.is_upstream and self._upstream is not None:
                 return await self.fetch(record.key)
             if record.is_upstream and isinstance(error, NotFound):
                 raise NotFound(
                     f"{record.key} is in the upstream only",
                     hint="Ask for it with the header X-Meta-Fetch: 1.",
                 ) from error
-            raise
+            # The record says that there is such a content, so whoever has it can't be reached now.
+            raise Unavailable(
+                f"the content of {record.key} is on no node that answers",
+                hint=f"Try again when {record.node or 'every node'} is up; see"
+                " `tierce cluster status`.",
+            ) from error
+        if is_here:
+            self._touched(record.digest)
         return Opened(record, blob, not is_here, is_fetched=False)
 
     async def fetch(self, key: str) -> Opened:
         """Have an object fetched from the upstream, and open it. Raises NotFound, Unavailable."""
         if self._upstream is None:
             raise NotFound(f"{key} is not known here, and there is no upstream to ask")
-        record = await self._fill(key)
-        assert record.digest is not None
-        if await self.is_here(record):
-            blob = await self._blobs.open(record.digest)
-        else:
-            blob = await self._copy(record)
-        return Opened(record, blob, is_symlink=False, is_fetched=True)
+        for _ in range(FETCH_TRIES_COUNT):
+            record = await self._fill(key)
+            try:
+                if await self.is_here(record):
+                    blob = await self._blobs.open(record.content)
+                else:
+                    blob = await self._copy(record)
+            except NotFound:
+                continue  # a full cache had to drop it again meanwhile
+            return Opened(record, blob, is_symlink=False, is_fetched=True)
+        raise Unavailable(
+            f"{key} was fetched, and dropped again before it could be read",
+            hint="Try again, or raise the setting cache_limit_bytes.",
+        )
 
     async def delete(self, known: Record) -> Record:
         """Put a tombstone in the place of a record, here and on all nodes that are up."""
@@ -201,10 +226,18 @@ class LevelPath:
         timestamp = stamp(self._wall_clock(), self._index.latest())
         return msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
 
-    async def _keep(self, spool: Spool, record: Record) -> Record:
+    async def _keep(self, spool: Spool, record: Record, over: Record | None) -> Record:
         """Keep content and record where they belong in the cluster; returns the record in force."""
         if record.level == FULL:
             await self._each_live(lambda member, source: self._give(member, source), spool)
+        now = self._index.get(record.bucket, record.key)
+        if over is not None and (now is None or now.rank != over.rank):
+            if now is not None:
+                await self.mend(now)
+            raise Unavailable(
+                f"{record.key} was changed while its level was raised",
+                hint="Look at it, try again.",
+            )
         await self._objects.restore(spool, record)
         kept = self._index.get(record.bucket, record.key) or record
         if record.level == FULL:
@@ -236,7 +269,12 @@ class LevelPath:
         """
         source = None if spool is None else SpoolSource(spool)
         try:
-            others = [each for each in self._live() if each.node_id != self._node_id]
+            others = [
+                each
+                for each in self._live()
+                # One that is being drained takes no blobs, but has all records.
+                if each.node_id != self._node_id and not (each.draining and spool is not None)
+            ]
             results = await asyncio.gather(
                 *(self._patiently(each, lambda m: work(m, source)) for each in others),  # type: ignore[arg-type]
                 return_exceptions=True,

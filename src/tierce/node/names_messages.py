@@ -11,9 +11,17 @@ import msgspec
 
 from tierce.cluster.sync import Bound, Mark, Summary
 from tierce.core.errors import BadRequest
-from tierce.core.limits import MIB, OBJECT_KEY_BYTES
+from tierce.core.limits import (
+    BUCKET_BYTES,
+    METADATA_IN_RECORD_BYTES,
+    NAME_BYTES,
+    NODE_ID_BYTES,
+    NUMBER_MAX,
+    OBJECT_KEY_BYTES,
+    RANGES_IN_MESSAGE,
+)
 from tierce.names.changes import Position
-from tierce.names.keys import BUCKET_BYTES, check_holdable
+from tierce.names.keys import check_holdable
 from tierce.names.record import FULL, NO_LEVEL, Record
 
 NAMES = "/names/"
@@ -21,17 +29,6 @@ PUSH = "/names/push"
 PULL = "/names/pull"
 RANGES = "/names/ranges"
 RANGE = "/names/range"
-
-SYNC_MESSAGE_BYTES = 8 * MIB
-PUSH_RECORDS = 4000
-PULL_RECORDS = 2000
-RANGE_RECORDS = 1000
-RANGE_READ_RECORDS = 4000
-RANGES_IN_MESSAGE = 8
-NODE_ID_BYTES = 255
-NAME_BYTES = 4096
-METADATA_IN_RECORD_BYTES = 65_536
-NUMBER_MAX = 2**63 - 1
 
 _HINT = "Run the same version on both nodes."
 

@@ -1,18 +1,21 @@
 """The parts of a node that deal with names, put together: for its agent, and for each worker."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
 from tierce.cluster.placement import Placement
+from tierce.core.digest import Digest
 from tierce.core.limits import COLLECT_GRACE_SECONDS, TOMBSTONE_DAYS
+from tierce.names.cached import CacheRows, MemoryRows
 from tierce.names.index import Index
 from tierce.names.record import NEAR_CACHE_BUCKET, Record
 from tierce.names.store import ObjectStore
 from tierce.node.data_path import DataPath
 from tierce.node.filling import FillCalls, FillRouter
+from tierce.node.guarding import GuardedObjects, Room
 from tierce.node.level_path import LevelPath, Mode
 from tierce.node.names_peers import NamesPeers
 from tierce.node.object_path import ObjectPath
@@ -22,7 +25,10 @@ from tierce.upstream.tier import Upstream
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What a process knows of names: the index, the store of both, the upstream, what was set."""
+    """What a process knows of names: the index, the store of both, the upstream, what was set.
+
+    ``cache_limit_bytes`` of 0 is no limit; ``cache_rows`` are where the state under one is kept.
+    """
 
     index: Index
     objects: ObjectStore
@@ -31,6 +37,7 @@ class Names:
     grace_seconds: float = COLLECT_GRACE_SECONDS
     tombstone_days: float = TOMBSTONE_DAYS
     cache_limit_bytes: int = 0
+    cache_rows: CacheRows = field(default_factory=MemoryRows)
 
 
 class ObjectPaths(NamedTuple):
@@ -38,6 +45,10 @@ class ObjectPaths(NamedTuple):
 
     objects: ObjectPath
     levels: LevelPath
+
+
+def ignored(digest: Digest) -> None:
+    """Where nobody counts hits."""
 
 
 def object_paths(
@@ -52,12 +63,21 @@ def object_paths(
     placement: Callable[[], Placement],
     *,
     fill_here: Callable[[str], Awaitable[Record]],
+    room: Room | None = None,
     wall_clock: Callable[[], int],
 ) -> ObjectPaths:
-    """Put the ways together. ``fill_here`` has this node's agent fetch from the upstream."""
-    router = FillRouter(placement, FillCalls(transport), names.index, fill_here)
+    """Put the ways together. ``fill_here`` has this node's agent fetch from the upstream.
+
+    ``room`` is where room in the cache is asked for, if it is limited.
+    """
+    calls = FillCalls(transport)
+    merge = None if room is None else room.merge
+    router = FillRouter(placement, calls, names.index, fill_here, merge)
+    kept = names.objects
+    if room is not None:
+        kept = GuardedObjects(names.objects, names.index, room)
     objects = ObjectPath(
-        names.objects,
+        kept,
         names.index,
         blobs,
         records,
@@ -69,7 +89,7 @@ def object_paths(
         node_id,
         store,
         spooler,
-        names.objects,
+        kept,
         names.index,
         blobs,
         peers,
@@ -79,6 +99,7 @@ def object_paths(
         upstream=names.upstream,
         mode=names.mode,
         fill=router.fill,
+        touched=ignored if room is None else room.touched,
         wall_clock=wall_clock,
     )
     return ObjectPaths(objects, levels)

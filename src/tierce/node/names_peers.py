@@ -13,7 +13,12 @@ from tierce.cluster.member import Member
 from tierce.cluster.sync import Bound, Mark, Summary, weight
 from tierce.core.codec import decode, encode
 from tierce.core.errors import BadRequest, TierceError, Unavailable
-from tierce.core.limits import PEER_BATCHES_IN_FLIGHT, PEER_STALL_SECONDS
+from tierce.core.limits import (
+    PEER_BATCHES_IN_FLIGHT,
+    PEER_STALL_SECONDS,
+    RANGE_READ_RECORDS,
+    RANGE_RECORDS,
+)
 from tierce.names.changes import Position
 from tierce.names.record import Record
 from tierce.node import names_messages as messages
@@ -99,7 +104,7 @@ class NamesPeers:
             messages.RangeAnswer,
         )
         reached = answer.looked_to
-        if len(answer.records) > messages.RANGE_READ_RECORDS + messages.RANGE_RECORDS:
+        if len(answer.records) > RANGE_READ_RECORDS + RANGE_RECORDS:
             raise _nonsense(member, f"{len(answer.records)} records for a range")
         if reached is not None and (
             (lower is not None and reached <= lower) or (upper is not None and reached > upper)

@@ -20,7 +20,16 @@ from tierce.cluster.sync import (
 )
 from tierce.core.codec import decode, encode
 from tierce.core.errors import NotFound, Unavailable
-from tierce.core.limits import TOMBSTONE_DAYS
+from tierce.core.limits import (
+    DAY_NANOSECONDS,
+    PULL_RECORDS,
+    PUSH_RECORDS,
+    RANGE_READ_RECORDS,
+    RANGE_RECORDS,
+    READERS_COUNT,
+    SYNC_MESSAGE_BYTES,
+    TOMBSTONE_DAYS,
+)
 from tierce.names.changes import Position, resume
 from tierce.names.index import Index
 from tierce.names.record import Record
@@ -28,8 +37,6 @@ from tierce.node import names_messages as messages
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 
-DAY_NANOSECONDS = 24 * 3600 * 10**9
-READERS_COUNT = 10_000
 _YIELD_RECORDS = 200
 
 
@@ -103,7 +110,7 @@ class NamesService:
     async def _push(self, body: bytes) -> bytes:
         request = decode(body, messages.PushRequest, "message")
         self.check_meant(request.to)
-        messages.check_count("records", len(request.records), messages.PUSH_RECORDS)
+        messages.check_count("records", len(request.records), PUSH_RECORDS)
         for record in request.records:
             messages.check_record(record)
         horizon = self._now_ns() - self._tombstone_nanoseconds
@@ -112,7 +119,7 @@ class NamesService:
     async def _pull(self, body: bytes) -> bytes:
         request = decode(body, messages.PullRequest, "message")
         self.check_meant(request.to)
-        messages.check_count("records", request.limit, messages.PULL_RECORDS, at_least=1)
+        messages.check_count("records", request.limit, PULL_RECORDS, at_least=1)
         messages.check_node_id(request.reader)
         position = request.position
         epochs = self._index.epochs()
@@ -124,7 +131,7 @@ class NamesService:
             since = resume(epochs, last, position)
         self._note_reader(request.reader, position if since is not None else None)
         changes = await self._index.changes(since or 0, request.limit)
-        sent = changes[: fitting([each.record for each in changes], messages.SYNC_MESSAGE_BYTES)]
+        sent = changes[: fitting([each.record for each in changes], SYNC_MESSAGE_BYTES)]
         more = len(sent) < len(changes) or len(changes) == request.limit
         seq = sent[-1].seq if sent else since or 0
         if not more:  # the last numbers may be those of tombstones that were dropped
@@ -161,10 +168,10 @@ class NamesService:
         request = decode(body, messages.RangeRequest, "message")
         self.check_meant(request.to)
         messages.check_bounds(request.lower, [request.upper])
-        messages.check_count("names", len(request.known), messages.RANGE_RECORDS)
+        messages.check_count("names", len(request.known), RANGE_RECORDS)
         records, is_whole = await self._read(request.lower, request.upper)
         found = lacking(records, request.known, request.horizon)
-        sent = found[: fitting(found, messages.SYNC_MESSAGE_BYTES)]
+        sent = found[: fitting(found, SYNC_MESSAGE_BYTES)]
         looked_to = None
         if len(sent) < len(found):
             looked_to = _name(sent[-1])
@@ -175,11 +182,11 @@ class NamesService:
     async def _read(self, lower: Bound | None, upper: Bound | None) -> tuple[list[Record], bool]:
         """The records of a range, RANGE_READ_RECORDS or a few more; and whether that is all."""
         found: list[Record] = []
-        while len(found) < messages.RANGE_READ_RECORDS:
-            page = await self._index.scan_after(lower, messages.RANGE_RECORDS)
+        while len(found) < RANGE_READ_RECORDS:
+            page = await self._index.scan_after(lower, RANGE_RECORDS)
             inside = [each for each in page if upper is None or _name(each) <= upper]
             found += inside
-            if len(page) < messages.RANGE_RECORDS or (upper and _name(page[-1]) >= upper):
+            if len(page) < RANGE_RECORDS or (upper and _name(page[-1]) >= upper):
                 return found, True
             lower = _name(page[-1])
         return found, False

@@ -8,7 +8,10 @@ from typing import Any
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
 from tierce.cluster.placement import Placement
+from tierce.core.errors import BadRequest
 from tierce.names.record import NEAR_CACHE_BUCKET
+from tierce.node.cache_orders import answer_order
+from tierce.node.cache_parts import cache_parts
 from tierce.node.data_path import DataPath
 from tierce.node.filling import FILL, Filler, fill_handler
 from tierce.node.names_parts import Names, object_paths
@@ -17,6 +20,7 @@ from tierce.node.names_service import NamesService
 from tierce.node.peers import Peers, Transport
 from tierce.node.record_sync import RecordSync
 from tierce.node.tending import Tending
+
 
 class NamesWork:
     """The agent's part in names. ``paths`` are the ways of objects, for doors in this process.
@@ -40,24 +44,26 @@ class NamesWork:
     ) -> None:
         self._names = names
         self._peers = NamesPeers(transport, me=node_id)
+        self.cache = cache = cache_parts(names, store, wall_clock)
         self.filler = Filler(
             store,
             spooler,
-            names.objects,
+            cache.objects,
             names.index,
             names.upstream,
             bucket=NEAR_CACHE_BUCKET,
+            may_hold=cache.may_hold,
             wall_clock=wall_clock,
         )
         self.service = NamesService(
-            names.index,
+            cache.index,
             node_id=node_id,
             more={FILL: fill_handler(self.filler, node_id)},
             tombstone_days=names.tombstone_days,
             now_ns=wall_clock,
         )
         self.sync = RecordSync(
-            names.index,
+            cache.index,
             self._peers,
             lambda: placement().view,
             readers=self.service.readers,
@@ -69,12 +75,13 @@ class NamesWork:
             node_id,
             store,
             spooler,
-            names.objects,
-            names.index,
+            cache.modest,
+            cache.index,
             blobs,
             self.filler,
             names.upstream,
             grace_seconds=names.grace_seconds,
+            may_keep=cache.may_keep,
             wall_clock=wall_clock,
         )
         self.paths = object_paths(
@@ -88,6 +95,7 @@ class NamesWork:
             transport,
             placement,
             fill_here=self.filler.fill,
+            room=cache.room,
             wall_clock=wall_clock,
         )
 
@@ -96,10 +104,14 @@ class NamesWork:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sync.run())
             tasks.create_task(self._tending.run())
+            if self.cache.limited is not None:
+                tasks.create_task(self.cache.limited.run())
 
     async def close(self) -> None:
         """Give up requests under way."""
         await self.filler.close()
+        if self.cache.limited is not None:
+            await self.cache.limited.close()
         await self._peers.close()
 
     def status(self) -> dict[str, Any]:
@@ -110,5 +122,13 @@ class NamesWork:
             "tombstones": counts.tombstones,
             "changes": self._names.index.last_seq(),
             "sync": self.sync.status(),
+            "upstream": None if self._names.upstream is None else self._names.upstream.status(),
+            "cache": None if self.cache.limited is None else self.cache.limited.status(),
             **self._tending.status(),
         }
+
+    async def order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Carry out an order about the cache (cache_orders.py). Raises BadRequest."""
+        if self.cache.limited is None or self.cache.room is None:
+            raise BadRequest(f"{name!a}: the cache has no limit", hint="Restart this node.")
+        return await answer_order(self.cache.limited, self.cache.room, name, arguments)

@@ -1,8 +1,10 @@
 """The way of objects through the cluster, as the service sees it: put, delete, open.
 
 First the blob goes to its owners, then the record is written here, which gives it its timestamp, then
-to as many other nodes as have the blob: whoever is told of success can lose any ``replication`` - 1
-nodes. All other nodes get the record at once too, but nobody waits for them (record_sync.py).
+to each node that took the blob: one that never heard of the record would collect its copy after the
+grace time (blobs/marks.py). So whoever is told of success can lose any ``replication`` - 1 nodes, and
+be cut off from any for as long as it takes. All other nodes get the record at once too, but nobody
+waits for them (record_sync.py).
 """
 
 import asyncio
@@ -59,7 +61,7 @@ class ObjectPath:
     async def put(self, spool: Spool, draft: Record, check: Check | None) -> Record:
         """Keep a finished spool as an object. Raises what ``check`` raises, Unavailable, Full."""
         began = asyncio.get_running_loop().time()
-        keeps_here = await self._blobs.store_elsewhere(spool)
+        stored = await self._blobs.store_elsewhere(spool)
         took_seconds = asyncio.get_running_loop().time() - began
         if took_seconds > self._grace_seconds / 2:
             # The first copies might be collected before a record names them.
@@ -68,13 +70,23 @@ class ObjectPath:
                 hint="Try again, or raise the setting collect_grace_seconds.",
             )
         now = self.wall_clock()
-        if keeps_here:
+        if stored.keeps_here:
             record = await self.objects.put(spool, draft, now=now, check=check)
         else:
             whole = msgspec.structs.replace(draft, digest=spool.digest, size=spool.size)
             record = await self.index.write(whole, now=now, check=check)
-        await self.spread(record)
+        await self._tell(stored.holders, record)
         return record
+
+    async def _tell(self, holders: Sequence[Member], record: Record) -> None:
+        """Have a record on each node that took its blob. Raises Unavailable."""
+        await enough(
+            len(holders),
+            holders,
+            lambda member: self._peers.push(member, [record]),
+            patience_seconds=WRITE_HEDGE_SECONDS,
+            what="the record was stored",
+        )
 
     async def delete(self, bucket: str, key: str, check: Check | None) -> Record:
         """Put a tombstone in the place of a record. Raises as put does."""

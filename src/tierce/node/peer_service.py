@@ -127,8 +127,9 @@ class BlobService:
             await blob.aclose()
 
     def was_deleted(self, digest: Digest) -> bool:
-        """Whether a blob was deleted on purpose a short while ago, and not stored since."""
-        return self._deleted.get(digest, 0.0) > asyncio.get_running_loop().time()
+        """Whether a blob was deleted on purpose a short while ago, and nobody wants it since."""
+        is_remembered = self._deleted.get(digest, 0.0) > asyncio.get_running_loop().time()
+        return is_remembered and not self._is_named(digest)
 
     def deleted(self, digest: Digest) -> None:
         """Remember that a blob was deleted on purpose."""

@@ -1,8 +1,8 @@
 """Forgetting the tombstones that may go; cluster/sync.py says which."""
 
 from tierce.cluster.sync import may_drop
+from tierce.core.limits import PULL_RECORDS
 from tierce.names.index import Index
-from tierce.node.names_messages import PULL_RECORDS
 from tierce.node.pacing import Pace
 
 

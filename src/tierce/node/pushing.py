@@ -139,7 +139,7 @@ class Pusher:
         for node_id, pairs in asked.items():
             try:
                 digests = [task.info.digest for _, task in pairs]
-                managed = self._store.managed(digests)
+                managed = await unclaimed(self._store, digests)
                 sizes = await self._peers.find(pairs[0][0], digests, managed=managed)
             except TierceError as error:
                 log.info("%s could not be asked what it holds: %s", node_id, error)
@@ -159,7 +159,7 @@ class Pusher:
             log.error("%s can't be read here: %s", info.digest, error)
             return False
         try:
-            (managed,) = self._store.managed([info.digest])
+            (managed,) = await unclaimed(self._store, [info.digest])
             await self._peers.store(member, blob, healing=True, managed=managed)
         except Corrupt as error:
             log.error("a copy to be pushed was bad: %s", error)
@@ -205,7 +205,7 @@ class Pusher:
                 digests,
                 prove=True,
                 proof_bytes=sum(task.info.size for task in tasks),
-                managed=self._store.managed(digests),
+                managed=await unclaimed(self._store, digests),
             )
         except TierceError as error:
             log.info("%s did not prove its copies: %s", member.node_id, error)
@@ -225,6 +225,8 @@ class Pusher:
             for member in task.plan.witnesses:
                 witnesses[member.node_id] = member
                 asked.setdefault(member.node_id, []).append(task)
+        digests = [task.info.digest for task in part]
+        managed = dict(zip(digests, self._store.managed(digests), strict=True))
         proofs: dict[Digest, int] = {}
         for proved in await asyncio.gather(
             *(self._proved(witnesses[node_id], tasks) for node_id, tasks in asked.items())
@@ -240,11 +242,25 @@ class Pusher:
                 return
             needed = task.plan.proofs or placement.replication
             is_proved = proofs.get(task.info.digest, 0) >= needed
+            # Claimed since: the witnesses don't know that yet, so that the claim would go with it.
+            (is_managed,) = self._store.managed([task.info.digest])
+            if managed[task.info.digest] and not is_managed:
+                continue
             # It is condemned no more if it was stored anew meanwhile.
             if is_proved and task.info.digest in self.condemned:
                 await self._store.delete(task.info.digest)
                 self.done.trimmed_blobs += 1
                 TRIMMED_BLOBS.inc()
+
+
+async def unclaimed(store: BlobStore, digests: Sequence[Digest]) -> list[bool]:
+    """For each blob whether this node must not claim it on another one: it is managed, or gone.
+
+    What was deleted or collected has no mark, as what is claimed has none.
+    """
+    managed = store.managed(digests)
+    sizes = await store.sizes(digests)
+    return [mark or size is None for mark, size in zip(managed, sizes, strict=True)]
 
 
 def _by_size(tasks: Iterable[Task], times: int = 1) -> Iterator[list[Task]]:

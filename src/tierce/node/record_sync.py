@@ -31,27 +31,32 @@ from tierce.cluster import sync
 from tierce.cluster.member import Member, View
 from tierce.core.codec import decode, encode
 from tierce.core.errors import BadRequest, TierceError, Unavailable
-from tierce.core.limits import PEER_AVOIDED_SECONDS, PEER_BATCH_BLOBS, TOMBSTONE_DAYS
+from tierce.core.limits import (
+    CHECK_RECORDS_PER_SECOND,
+    DAY_NANOSECONDS,
+    FIRST_PULL_RECORDS,
+    PEER_AVOIDED_SECONDS,
+    PEER_BATCH_BLOBS,
+    PULL_RECORDS,
+    PURGE_SECONDS,
+    PUSH_POLL_SECONDS,
+    RANGE_CHECK_SECONDS,
+    SYNC_RECORDS_PER_SECOND,
+    SYNC_SECONDS,
+    TOMBSTONE_DAYS,
+)
 from tierce.names.changes import Position
 from tierce.names.index import Index
 from tierce.names.record import Record
 from tierce.node.comparing import compare
-from tierce.node.names_messages import PULL_RECORDS, check_record
+from tierce.node.names_messages import check_record
 from tierce.node.names_peers import NamesPeers
-from tierce.node.names_service import DAY_NANOSECONDS, merge_heard
+from tierce.node.names_service import merge_heard
 from tierce.node.pacing import Pace
 from tierce.node.purging import purge
 from tierce.node.sync_peer import SyncPeer
 
 log = logging.getLogger(__name__)
-
-PUSH_POLL_SECONDS = 0.05
-SYNC_SECONDS = 10.0
-RANGE_CHECK_SECONDS = 600.0
-PURGE_SECONDS = 3600.0
-FIRST_PULL_RECORDS = 500
-SYNC_RECORDS_PER_SECOND = 20_000
-CHECK_RECORDS_PER_SECOND = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)

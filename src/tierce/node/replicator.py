@@ -7,7 +7,7 @@ is left to healing, which finds it below its target; the caller was told that it
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tierce.blobs.spool import Spool, SpoolSource
 from tierce.blobs.store import BlobStore
@@ -29,6 +29,13 @@ class Space(Protocol):
     def why_not(
         self, incoming_bytes: int = 0, *, in_file: bool = False, passing: bool = False
     ) -> TierceError | None: ...
+
+
+class Elsewhere(NamedTuple):
+    """Who else has a copy now, and whether this node is to keep one itself."""
+
+    holders: tuple[Member, ...]
+    keeps_here: bool
 
 
 class Replicator:
@@ -68,29 +75,36 @@ class Replicator:
         )
         return await copying.run_to_end()
 
-    async def store_elsewhere(self, spool: Spool) -> bool:
+    async def store_elsewhere(self, spool: Spool) -> Elsewhere:
         """Keep a finished spool on other nodes, for the sake of a record that is about to be written.
 
-        On as many as are asked for, one less if this node is to keep a copy itself: then True, and
-        the caller does that, together with the record. Raises Unavailable if too few could take it.
+        On as many as are asked for, one less if this node is to keep a copy itself: the caller does
+        that, together with the record. It is if it is well placed, or if there are no others left.
+        Raises Unavailable if too few could take it.
         """
         placement = self._placement()
         if placement.is_alone:
-            return True
+            return Elsewhere((), keeps_here=True)
         source = SpoolSource(spool)
         candidates = self.candidates(source, placement)
         wanted = placement.replication
         in_file = spool.path is not None
-        keeps_here = (
-            placement.me in candidates[:wanted]
+        may_keep = (
+            placement.me in candidates
             and self._space.why_not(spool.size, in_file=in_file, passing=True) is None
         )
+        keeps_here = may_keep and placement.me in candidates[:wanted]
         others = [each for each in candidates if each.node_id != placement.view.me]
         copying = _Copying(
             self, spool, source, placement, others, wanted - int(keeps_here), managed=True
         )
-        await copying.run_to_end()
-        return keeps_here
+        try:
+            await copying.run_to_end()
+        except TierceError:
+            if keeps_here or not may_keep or copying.stored < wanted - 1:
+                raise
+            keeps_here = True
+        return Elsewhere(tuple(copying.holders), keeps_here)
 
     async def give(self, member: Member, source: SpoolSource, *, managed: bool = False) -> bool:
         """Give one peer its copy, and note how it fared."""
@@ -142,8 +156,13 @@ class _Copying:
         self._waiting = candidates
         self._running: list[tuple[asyncio.Task[bool], Member]] = []
         self._failures: list[TierceError] = []
-        self._stored = 0
+        self.holders: list[Member] = []
         self._created = False
+
+    @property
+    def stored(self) -> int:
+        """How many have it."""
+        return len(self.holders)
 
     async def run_to_end(self) -> bool:
         """Run, and clean up after it."""
@@ -156,8 +175,8 @@ class _Copying:
     async def run(self) -> bool:
         """Have it stored often enough. Raises Unavailable, or the only failure there was."""
         late = 0
-        while self._stored < self._wanted:
-            while self._waiting and len(self._running) - late < self._wanted - self._stored:
+        while self.stored < self._wanted:
+            while self._waiting and len(self._running) - late < self._wanted - self.stored:
                 self._start(self._waiting.pop(0))
             if not self._running:
                 raise self._failure()
@@ -191,10 +210,10 @@ class _Copying:
         """Count those that are done; False if none is."""
         done = [(task, member) for task, member in self._running if task.done()]
         self._running = [pair for pair in self._running if not pair[0].done()]
-        for task, _ in done:
+        for task, member in done:
             try:
                 self._created |= task.result()
-                self._stored += 1
+                self.holders.append(member)
             except TierceError as error:
                 self._failures.append(error)
         return bool(done)
@@ -205,7 +224,7 @@ class _Copying:
             return last
         reason = f"; the last failure: {last.message}" if last is not None else ""
         return Unavailable(
-            f"{self._wanted} copies are asked for, and {self._stored} could be stored{reason}",
+            f"{self._wanted} copies are asked for, and {self.stored} could be stored{reason}",
             hint="Nothing is acknowledged. Try again when more nodes answer; see "
             "`tierce cluster status`.",
         )

@@ -40,7 +40,8 @@ _MILLISECOND = 1_000_000
 class Tending:
     """The background work of one node. ``wall_clock`` gives nanoseconds since 1970.
 
-    ``may_keep`` says whether there is room for a copy of so many bytes without dropping others.
+    ``may_keep`` says whether there is room for a copy of so many bytes without dropping others; it
+    raises Unavailable while that is not known.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Tending:
             pass
         else:
             return
-        if not self._may_keep(record.size):
+        if record.is_upstream and not self._may_keep(record.size):
             return
         self._spooler.space.check(
             record.size, in_file=record.size > self._spooler.memory_limit_bytes
@@ -176,6 +177,8 @@ class Tending:
             await blob.aclose()
 
     async def _collect_forever(self) -> None:
+        # After a long rest there may be copies whose records are still to come.
+        await asyncio.sleep(self._grace_seconds)
         while True:
             try:
                 await self.collect()

@@ -199,7 +199,10 @@ def check_key(key: str) -> None:
 
 
 def check_metadata(draft: Record) -> None:
-    """Raise TooLarge for metadata beyond the limits."""
+    """Raise TooLarge for metadata beyond the limits, BadRequest for what is no text."""
+    texts = [*draft.metadata, *draft.metadata.values(), draft.content_type, draft.name]
+    if any(_is_no_text(each) for each in texts):
+        raise BadRequest("the metadata is no UTF-8", hint="Encode it as UTF-8, then escape it.")
     size = sum(len(name.encode()) + len(value.encode()) for name, value in draft.metadata.items())
     if size > METADATA_BYTES:
         raise TooLarge(
@@ -211,3 +214,12 @@ def check_metadata(draft: Record) -> None:
             raise TooLarge(
                 f"{text[:40]!a}… has more than {CONTENT_TYPE_BYTES} bytes", hint="Shorten it."
             )
+
+
+def _is_no_text(text: str) -> bool:
+    """Whether a text can't be encoded: bytes that were no UTF-8 are told so by what reads headers."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -35,6 +35,12 @@ class Workbench:
         async with self.spooler.holding(data, algorithm) as spool:
             return spool.digest, await self.store.put(spool)
 
+    async def put_as(self, data: bytes, managed: bool | None) -> Digest:
+        """Put a body for the sake of records (True), for its own (False), or as a copy (None)."""
+        async with self.spooler.holding(data, "blake3") as spool:
+            await self.store.put(spool, managed=managed)
+            return spool.digest
+
     async def get(self, digest: Digest, start: int = 0, stop: int | None = None) -> bytes:
         blob = await self.store.open(digest)
         try:
@@ -230,3 +236,76 @@ class BlobStoreContract:
         async with asyncio.timeout(10):
             while await bench.store.counts() != expected:
                 await asyncio.sleep(0)
+
+    @pytest.mark.parametrize(
+        ("puts", "is_managed"),
+        [
+            # How it was put, one after the other: what it is then. Who claims it, claims it for good.
+            ([False], False),
+            ([True], True),
+            ([None], False),
+            ([True, True], True),
+            ([True, None], True),
+            ([True, False], False),
+            ([False, True], False),
+            ([False, None], False),
+            ([None, True], False),
+            ([True, False, True, None], False),
+        ],
+    )
+    async def test_a_blob_is_managed_only_if_nobody_put_it_for_its_own_sake(
+        self, bench: Workbench, puts: list[bool | None], is_managed: bool
+    ) -> None:
+        for size in bench.sizes:
+            for managed in puts:
+                digest = await bench.put_as(body(size, seed=6), managed)
+            assert bench.store.managed([digest]) == [is_managed]
+            assert await bench.get(digest) == body(size, seed=6)
+
+    async def test_claiming_ends_the_management_of_those_that_are_named(
+        self, bench: Workbench
+    ) -> None:
+        digests = [await bench.put_as(body(size, seed=7), True) for size in bench.sizes]
+        missing = Digest.of(b"never put")
+        await bench.store.claim([])
+        await bench.store.claim([missing, digests[0], digests[-1], digests[0]])
+        expected = [True] * len(digests)
+        expected[0] = expected[-1] = False
+        assert bench.store.managed(digests) == expected
+        assert bench.store.managed([missing, digests[0]]) == [False, False]
+        assert await bench.store.sizes([missing]) == [None]
+
+    async def test_of_a_managed_and_a_plain_put_at_once_the_claim_wins(
+        self, bench: Workbench
+    ) -> None:
+        for size in bench.sizes:
+            for number in range(4):
+                data = body(size, seed=20 + number)
+                puts = [True, False, True] if number % 2 else [False, True, True]
+                digest, *_ = await asyncio.gather(*(bench.put_as(data, each) for each in puts))
+                assert bench.store.managed([digest]) == [False]
+
+    async def test_what_is_deleted_and_put_again_is_as_it_was_put_last(
+        self, bench: Workbench
+    ) -> None:
+        for size in bench.sizes:
+            for first in (True, False):
+                digest = await bench.put_as(body(size, seed=9), first)
+                await bench.store.delete(digest)
+                assert bench.store.managed([digest]) == [False]
+                await bench.put_as(body(size, seed=9), not first)
+                assert bench.store.managed([digest]) == [not first]
+                await bench.store.delete(digest)
+
+    @pytest.mark.parametrize("is_managed", [True, False])
+    async def test_a_bad_copy_that_is_made_again_is_what_it_was(
+        self, bench: Workbench, is_managed: bool
+    ) -> None:
+        for size in [size for size in bench.sizes if size > 0]:
+            digest = await bench.put_as(body(size, seed=10), is_managed)
+            bench.harm(digest, 0)
+            with pytest.raises(Corrupt):
+                await bench.store.verify(digest, repair=True)
+            await bench.put_as(body(size, seed=10), None)
+            assert bench.store.managed([digest]) == [is_managed]
+            assert await bench.get(digest) == body(size, seed=10)

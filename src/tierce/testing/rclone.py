@@ -42,7 +42,8 @@ def serve_s3(directory: Path) -> Iterator[RcloneServer]:
 def serve_webdav(directory: Path) -> Iterator[RcloneServer]:
     """Serve WebDAV, open to all on loopback."""
     directory.mkdir(parents=True)
-    with _serving("webdav", directory) as port:
+    # Without the cache of directories, what a test puts beside the server is seen at once.
+    with _serving("webdav", directory, "--dir-cache-time", "0s", "--poll-interval", "0s") as port:
         yield RcloneServer(f"http://127.0.0.1:{port}", port, directory)
 
 
@@ -63,8 +64,7 @@ def _serving(protocol: str, directory: Path, *flags: str) -> Iterator[int]:
 
 def _start(protocol: str, directory: Path, port: int, *flags: str) -> "subprocess.Popen[bytes]":
     program = Path(sysconfig.get_path("scripts")) / "rclone"
-    # Without the cache of directories, what a test puts beside the server is seen at once.
-    common = ["--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0s", "--poll-interval", "0s"]
+    common = ["--addr", f"127.0.0.1:{port}"]
     command = [str(program), "serve", protocol, *common, *flags, str(directory)]
     # An empty configuration: nobody's own is read or written.
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull}

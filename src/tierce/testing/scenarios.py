@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -41,6 +41,9 @@ class Failed(AssertionError):
     """A seed that found something."""
 
 
+Scenario = Callable[[int, Trace, Path], Coroutine[None, None, Report]]
+
+
 def command(seed: int) -> str:
     """How to run a seed alone."""
     return f"python -m tierce.testing.soak --seed {seed}"
@@ -51,6 +54,11 @@ def run_seed(seed: int, echo: TextIO | None = None) -> Report:
 
     ``echo`` gets the trace while it happens.
     """
+    return run_scenario(_scenario, seed, echo, command(seed))
+
+
+def run_scenario(scenario: Scenario, seed: int, echo: TextIO | None, alone: str) -> Report:
+    """Run one of the kinds of scenarios; ``alone`` is the command to run this seed of it."""
     trace = Trace(echo)
     where = _FAST_FILES if _FAST_FILES.is_dir() else None
     try:
@@ -58,10 +66,10 @@ def run_seed(seed: int, echo: TextIO | None = None) -> Report:
             tempfile.TemporaryDirectory(dir=where, prefix="tierce-simulation-") as directory,
             _quiet(echo is None),
         ):
-            return run(_scenario(seed, trace, Path(directory)))
+            return run(scenario(seed, trace, Path(directory)))
     except Exception as error:
         raise Failed(
-            f"seed {seed}: {type(error).__name__}: {error}\nTo run it alone: {command(seed)}"
+            f"seed {seed}: {type(error).__name__}: {error}\nTo run it alone: {alone}"
         ) from error
     finally:
         is_good.cache_clear()
@@ -89,13 +97,13 @@ async def _scenario(seed: int, trace: Trace, directory: Path) -> Report:
     while asyncio.get_running_loop().time() < ends:
         await asyncio.sleep(1.0)
         cluster.check()
-        _raise_first([*clients, *troubles])
+        raise_first([*clients, *troubles])
     for client in clients:
         client.cancel()
     for trouble in troubles:
         trouble.cancel()
     await asyncio.gather(*clients, *troubles, return_exceptions=True)
-    _raise_first([*clients, *troubles])
+    raise_first([*clients, *troubles])
     await cluster.calm()
     await cluster.settle(SETTLE_SECONDS)
     await cluster.read_everything()
@@ -140,7 +148,7 @@ async def _client(cluster: SimCluster, random: Random) -> None:
             await cluster.delete(node, doomed, patience_seconds)
         elif random.random() < 0.55 or not known:
             if not mine or random.random() < 0.8:
-                mine.append((_body(random), random.choice(["blake3", "sha1", "sha256", "sha512"])))
+                mine.append((body(random), random.choice(["blake3", "sha1", "sha256", "sha512"])))
             data, algorithm = random.choice(mine[-3:])
             others = [node, *random.sample(cluster.running, random.choice([0, 0, 0, 1]))]
             await asyncio.gather(
@@ -153,7 +161,7 @@ async def _client(cluster: SimCluster, random: Random) -> None:
             await asyncio.gather(*(cluster.get(each, digest, patience_seconds) for each in others))
 
 
-def _body(random: Random) -> bytes:
+def body(random: Random) -> bytes:
     """Mostly small; some that are streamed as large ones are; few of more than one piece."""
     largest = random.choices([100, 4_000, 16_000, 64_000, 2_500_000], [20, 50, 18, 11, 1])[0]
     return random.randbytes(random.randint(0, largest))
@@ -169,7 +177,8 @@ async def _trouble(cluster: SimCluster, random: Random, faults: list[Fault]) -> 
         await fault(cluster, random)
 
 
-def _raise_first(tasks: "list[asyncio.Task[None]]") -> None:
+def raise_first(tasks: "list[asyncio.Task[None]]") -> None:
+    """Raise what ended any of these tasks, if something did."""
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             raise error

@@ -18,11 +18,13 @@ Fault = Callable[[SimCluster, Random], Awaitable[None]]
 LARGEST_SKEW_SECONDS = 1200.0
 
 
-async def _last(random: Random, longest_seconds: float) -> None:
+async def last(random: Random, longest_seconds: float) -> None:
+    """Wait for as long as a fault lasts: mostly short."""
     await asyncio.sleep(random.uniform(0.1, 1.0) ** 2 * longest_seconds)
 
 
-def _any_running(cluster: SimCluster, random: Random) -> SimNode | None:
+def any_running(cluster: SimCluster, random: Random) -> SimNode | None:
+    """A node that runs and is not paused, if there is one."""
     able = [each for each in cluster.running if each.process and not each.process.is_paused]
     return random.choice(able) if able else None
 
@@ -39,7 +41,7 @@ async def bad_weather(cluster: SimCluster, random: Random) -> None:
             duplication=random.choice([0.0, 0.05, 0.3]),
         )
     )
-    await _last(random, 60)
+    await last(random, 60)
     cluster.network.mend()
 
 
@@ -55,7 +57,7 @@ async def partition(cluster: SimCluster, random: Random) -> None:
             cluster.network.cut(here, there)
             if not one_way:
                 cluster.network.cut(there, here)
-    await _last(random, 90)
+    await last(random, 90)
     cluster.network.mend()
 
 
@@ -66,7 +68,7 @@ async def broken_links(cluster: SimCluster, random: Random) -> None:
         here, there = random.sample(names, 2)
         cluster.note(f"cut {here} from {there}")
         cluster.network.cut(here, there)
-    await _last(random, 90)
+    await last(random, 90)
     cluster.network.mend()
 
 
@@ -79,7 +81,7 @@ async def slow_host(cluster: SimCluster, random: Random) -> None:
     for other in list(cluster.nodes):
         for source, target in ((slow, other), (other, slow)):
             cluster.network.change(source, target, bytes_per_second=rate, latency_seconds=latency)
-    await _last(random, 60)
+    await last(random, 60)
     cluster.network.mend()
 
 
@@ -93,39 +95,39 @@ async def crash(cluster: SimCluster, random: Random) -> None:
     crashed = random.sample(cluster.running, min(count, len(cluster.running)))
     for node in crashed:
         cluster.crash(node, power=power)
-    await _last(random, 60)
-    await _start_all(cluster, crashed)
+    await last(random, 60)
+    await start_all(cluster, crashed)
 
 
 async def wiped_disk(cluster: SimCluster, random: Random) -> None:
     """A node is killed, and gets an empty disk."""
-    node = _any_running(cluster, random)
+    node = any_running(cluster, random)
     if node is not None:
         cluster.crash(node)
         cluster.wipe(node)
-        await _last(random, 30)
-        await _start_all(cluster, [node])
+        await last(random, 30)
+        await start_all(cluster, [node])
 
 
 async def pause(cluster: SimCluster, random: Random) -> None:
     """A process stands still for a while."""
-    node = _any_running(cluster, random)
+    node = any_running(cluster, random)
     if node is not None:
         cluster.note(f"pause {node.setup.node_id}")
         node.pause()
-        await _last(random, 60)
+        await last(random, 60)
         cluster.note(f"resume {node.setup.node_id}")
         node.resume()
 
 
 async def restart(cluster: SimCluster, random: Random) -> None:
     """A node is stopped in order and started again."""
-    node = _any_running(cluster, random)
+    node = any_running(cluster, random)
     if node is not None:
         cluster.note(f"stop {node.setup.node_id}")
         await node.stop()
-        await _last(random, 40)
-        await _start_all(cluster, [node])
+        await last(random, 40)
+        await start_all(cluster, [node])
 
 
 async def wrong_clock(cluster: SimCluster, random: Random) -> None:
@@ -135,7 +137,8 @@ async def wrong_clock(cluster: SimCluster, random: Random) -> None:
     cluster.note(f"clock {node.setup.node_id} {node.skew_seconds:.3f}")
 
 
-async def _start_all(cluster: SimCluster, nodes: list[SimNode]) -> None:
+async def start_all(cluster: SimCluster, nodes: list[SimNode]) -> None:
+    """Start those that do not run, and were not lost for ever."""
     for node in nodes:
         if not node.is_running and node.setup.node_id in cluster.nodes:
             await cluster.start(node)
@@ -150,7 +153,7 @@ async def failing_disk(cluster: SimCluster, random: Random) -> None:
     disk.write_errors = random.choice([0.0, 0.1, 0.5, 1.0])
     disk.read_errors = random.choice([0.0, 0.1, 0.5])
     disk.write_seconds = random.choice([0.004, 0.5, 4.0])
-    await _last(random, 60)
+    await last(random, 60)
     disk.write_errors = disk.read_errors = 0.0
     disk.write_seconds = 0.004
 
@@ -159,7 +162,7 @@ async def full_disk(cluster: SimCluster, random: Random) -> None:
     """A disk is full for a while."""
     disk = random.choice(list(cluster.nodes.values())).disk
     disk.is_full = True
-    await _last(random, 60)
+    await last(random, 60)
     disk.is_full = False
 
 
@@ -186,6 +189,11 @@ async def added_node(cluster: SimCluster, random: Random) -> None:
             zone=model.zone,
             weight=random.choice([0.5, 1.0, 2.0]),
             pacing=model.pacing,
+            upstream=model.upstream,
+            mode=model.mode,
+            collect_grace_seconds=model.collect_grace_seconds,
+            cache_limit_bytes=model.cache_limit_bytes,
+            tombstone_days=model.tombstone_days,
         )
     )
 
@@ -196,7 +204,7 @@ async def drained_node(cluster: SimCluster, random: Random) -> None:
     if len(staying) <= cluster.replication + 1:
         return
     node = random.choice(staying)
-    asked = _any_running(cluster, random)
+    asked = any_running(cluster, random)
     if asked is not None:
         await cluster.drain(node, asked)
 
@@ -209,7 +217,7 @@ async def looking_operator(cluster: SimCluster, random: Random) -> None:
 async def lost_node(cluster: SimCluster, random: Random) -> None:
     """A node burns down; an operator will see, and say that it won't come back."""
     staying = [each for each in cluster.nodes.values() if not each.is_draining]
-    node = _any_running(cluster, random)
+    node = any_running(cluster, random)
     if node is None or len(staying) <= cluster.replication + 1:
         return
     cluster.crash(node, power=True)

@@ -13,6 +13,7 @@ from tierce.blobs.local import Collected
 from tierce.blobs.spool import Spool
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable
+from tierce.names.cached import Evicted, Look, Standing, standing_of
 from tierce.names.changes import Epoch
 from tierce.names.index import Change, Check, NameCounts
 from tierce.names.memory import MemoryIndex
@@ -164,10 +165,18 @@ class SimObjects:
         record = named_by(spool, draft)
         return await self._along(spool, lambda: self._index.write_now(record, now, check))
 
-    async def restore(self, spool: Spool, record: Record) -> bool:
+    async def restore(
+        self, spool: Spool, record: Record, *, check: Callable[[], None] | None = None
+    ) -> bool:
         """See ObjectStore."""
         whole = named_by(spool, record)
-        return await self._along(spool, lambda: self._index.merge_now(whole))
+
+        def change() -> bool:
+            if check is not None:
+                check()
+            return self._index.merge_now(whole)
+
+        return await self._along(spool, change)
 
     async def _along(self, spool: Spool, change: Callable[[], T]) -> T:
         self._store.check_room()
@@ -194,3 +203,30 @@ class SimObjects:
             return Collected(0, due)
 
         return await self._index.commit(sweep)
+
+    async def look(self, digests: Sequence[Digest]) -> list[Look]:
+        """See ObjectStore."""
+        return [self._look(digest) for digest in digests]
+
+    async def evict(self, digest: Digest, heard: Sequence[Record] = ()) -> Evicted:
+        """See ObjectStore."""
+
+        def drop() -> Evicted:
+            found = self._look(digest, heard)
+            is_dropped = found.standing is Standing.CACHED
+            if is_dropped:
+                self._disk.apply(digest, None)
+            return Evicted(*found, is_dropped=is_dropped)
+
+        return await self._index.commit(drop)
+
+    def _look(self, digest: Digest, heard: Sequence[Record] = ()) -> Look:
+        data = self._disk.blobs.get(digest)
+        if data is None:
+            return Look(Standing.ABSENT, 0)
+        records = {(each.bucket, each.key): each for each in self._index.refers(digest)}
+        for each in heard:
+            name = each.bucket, each.key
+            records[name] = merge(self._index.get(*name), each)
+        referring = [each for each in records.values() if each.digest == digest]
+        return Look(standing_of(digest in self._disk.marks, referring), len(data))

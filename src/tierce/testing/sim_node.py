@@ -5,7 +5,7 @@ drained), outlive its processes.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,13 @@ from random import Random
 from typing import Any, TypeVar
 
 from tierce.blobs.spool import Spooler
+from tierce.blobs.store import OpenBlob
 from tierce.cluster.member import Member, View
 from tierce.core.digest import Digest
 from tierce.core.errors import TierceError, Unavailable
-from tierce.core.limits import BLOB_LIMIT_BYTES
+from tierce.core.limits import BLOB_LIMIT_BYTES, TOMBSTONE_DAYS
 from tierce.node.cluster_node import ClusterNode, Pacing
+from tierce.node.level_path import Mode
 from tierce.node.names_parts import Names
 from tierce.testing.network import SimNetwork
 from tierce.testing.sim_disk import SimDisk, SimSpace, SimStore
@@ -46,7 +48,10 @@ class Setup:
     skew_seconds: float = 0.0
     pacing: Pacing = field(default_factory=lambda: Pacing(grace_seconds=20.0))
     upstream: Upstream | None = None
+    mode: Mode = "through"
     collect_grace_seconds: float = 60.0
+    cache_limit_bytes: int = 0
+    tombstone_days: float = TOMBSTONE_DAYS
 
 
 class GaveUp(Exception):
@@ -112,7 +117,10 @@ class SimNode:
             index=index,
             objects=SimObjects(self.disk, store, index, now),
             upstream=self.setup.upstream,
+            mode=self.setup.mode,
             grace_seconds=self.setup.collect_grace_seconds,
+            cache_limit_bytes=self.setup.cache_limit_bytes,
+            tombstone_days=self.setup.tombstone_days,
         )
         return ClusterNode(
             Member(
@@ -138,6 +146,10 @@ class SimNode:
             known=self.known,
             wall_clock=self.wall_clock,
         )
+
+    def spooler(self) -> Spooler:
+        """A door's spooler on this node's disk."""
+        return self._spooler(SimSpace(self.disk))
 
     def _spooler(self, space: SimSpace) -> Spooler:
         return Spooler(
@@ -247,13 +259,25 @@ class SimNode:
         order = self.core.call("drain", {"node_id": node_id, "cancel": False})
         await self.do(order, patience_seconds=30.0)
 
-    async def do(self, work: Coroutine[Any, Any, T], patience_seconds: float) -> T:
-        """Do someone's work in the node's process, for as long as they wait for it."""
+    async def do(
+        self,
+        work: Coroutine[Any, Any, T],
+        patience_seconds: float,
+        on_end: Callable[[], None] | None = None,
+    ) -> T:
+        """Do someone's work in the node's process, for as long as they wait for it.
+
+        ``on_end`` is called when nothing of it is left to happen, which may be later.
+        """
         if self.process is None:
             work.close()
+            if on_end is not None:
+                on_end()
             raise Unavailable(f"{self.setup.node_id} does not run")
         task = self.process.spawn(work)
         task.add_done_callback(_look_away)
+        if on_end is not None:
+            task.add_done_callback(lambda _: on_end())
         await asyncio.wait([task], timeout=patience_seconds)
         if not task.done():
             task.cancel()
@@ -265,7 +289,7 @@ class SimNode:
     async def _put(self, data: bytes, algorithm: str) -> Digest:
         core = self.running
         core.path.check_writable(algorithm)
-        spool = self._spooler(SimSpace(self.disk)).new(algorithm, passing=True)
+        spool = self.spooler().new(algorithm, passing=True)
         try:
             await spool.write(data)
             digest = await spool.finish()
@@ -275,16 +299,20 @@ class SimNode:
             await spool.discard()
 
     async def _get(self, digest: Digest, received: bytearray) -> None:
-        blob = await self.running.path.open(digest)
+        await receive(await self.running.path.open(digest), received)
+
+
+async def receive(blob: OpenBlob, received: bytearray) -> None:
+    """Read all of an open blob into ``received``, and close it."""
+    try:
+        pieces = blob.stream()
         try:
-            pieces = blob.stream()
-            try:
-                async for piece in pieces:
-                    received += piece
-            finally:
-                await pieces.aclose()
+            async for piece in pieces:
+                received += piece
         finally:
-            await blob.aclose()
+            await pieces.aclose()
+    finally:
+        await blob.aclose()
 
 
 def _look_away(task: "asyncio.Task[Any]") -> None:

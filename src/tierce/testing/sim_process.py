@@ -98,12 +98,13 @@ class SimLoop(VirtualLoop):
     """A virtual-time loop that knows processes.
 
     ``defects`` collects what nobody caught: exceptions of callbacks, and of tasks that nobody
-    awaited. Those of killed processes don't count.
+    awaited. Those of killed processes don't count. ``processes`` are all that ever ran.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.defects: list[str] = []
+        self.processes: dict[Process, None] = {}
         self.set_exception_handler(self._note_defect)
 
     def create_task(
@@ -117,6 +118,7 @@ class SimLoop(VirtualLoop):
         process = current() if context is None else context.get(_process)
         task = super().create_task(coro, name=name, context=context)
         if process is not None:
+            self.processes[process] = None
             process.tasks[task] = None
             task.add_done_callback(process.forget)
             if not process.is_alive:
@@ -159,6 +161,11 @@ class SimLoop(VirtualLoop):
             self.defects.append(f"{context.get('message')}{whose}: {context.get('exception')!r}")
 
 
+async def _resume(processes: list[Process]) -> None:
+    for process in processes:
+        process.resume()
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a simulation to its end. Raises AssertionError if something failed that nobody awaited.
 
@@ -172,6 +179,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         assert not loop.defects, loop.defects
         return result
     finally:
+        # What a paused process keeps would wait for ever, and hide what went wrong.
+        loop.run_until_complete(_resume(list(loop.processes)))
         while left := [task for task in asyncio.all_tasks(loop) if not task.done()]:
             for task in left:
                 task.cancel()

@@ -2,6 +2,7 @@
 
 Each failing seed is told with the command that runs it alone, and makes the exit code 1. Run alone
 with ``--trace``, a seed writes down everything that happened, with the production's log in between.
+``--names`` has named objects (name_scenarios.py) in place of blobs only.
 """
 
 import argparse
@@ -10,9 +11,13 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
+from typing import TextIO
 
+from tierce.testing.name_scenarios import run_name_seed
 from tierce.testing.scenarios import Failed, Report, run_seed
 
 PROGRESS_SECONDS = 10.0
@@ -24,19 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this one only")
+    parser.add_argument("--names", action="store_true", help="the scenarios of named objects")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell all that happens")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes to use")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return _run_alone(given.seed, given.trace)
-    return _run_many(range(given.first, given.first + given.seeds), given.jobs)
+        return _run_alone(given.seed, given.trace, given.names)
+    return _run_many(range(given.first, given.first + given.seeds), given.jobs, given.names)
 
 
-def _run_alone(seed: int, trace: bool) -> int:
+def _run_alone(seed: int, trace: bool, names: bool) -> int:
     if trace:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="    %(message)s")
     try:
-        report = run_seed(seed, sys.stdout if trace else None)
+        report = _kind(names)(seed, sys.stdout if trace else None)
     except Failed as failure:
         _say(f"FAILED {failure}")
         return 1
@@ -49,13 +55,15 @@ def _run_alone(seed: int, trace: bool) -> int:
     return 0
 
 
-def _run_many(seeds: range, jobs: int) -> int:
+def _run_many(seeds: range, jobs: int, names: bool) -> int:
     started = told = time.monotonic()
     failed: list[int] = []
     simulated = 0.0
     counts: Counter[str] = Counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for number, (seed, result) in enumerate(pool.map(_try, seeds, chunksize=4), 1):
+        for number, (seed, result) in enumerate(
+            pool.map(partial(_try, names), seeds, chunksize=4), 1
+        ):
             if isinstance(result, str):
                 failed.append(seed)
                 _say(f"FAILED {result}")
@@ -75,9 +83,13 @@ def _run_many(seeds: range, jobs: int) -> int:
     return 1 if failed else 0
 
 
-def _try(seed: int) -> tuple[int, Report | str]:
+def _kind(names: bool) -> Callable[[int, TextIO | None], Report]:
+    return run_name_seed if names else run_seed
+
+
+def _try(names: bool, seed: int) -> tuple[int, Report | str]:
     try:
-        return seed, run_seed(seed)
+        return seed, _kind(names)(seed, None)
     except Failed as failure:
         return seed, str(failure)
 

@@ -36,11 +36,12 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from tierce.core.errors import Full, TooLarge
-
-SMALL_QUEUE_PERCENT = 10
-PROMOTED_HITS_COUNT = 2
-GHOSTS_MIN_COUNT = 10_000
-STALE_MIN_COUNT = 16
+from tierce.core.limits import (
+    GHOSTS_MIN_COUNT,
+    PROMOTED_HITS_COUNT,
+    SMALL_QUEUE_PERCENT,
+    STALE_MIN_COUNT,
+)
 
 COUNTER_MAX = 3
 COUNTER_BITS = 2

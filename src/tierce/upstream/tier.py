@@ -74,3 +74,11 @@ class Upstream(Protocol):
     async def check(self) -> None:
         """Raise what keeps the upstream from being used now."""
         ...
+
+    def status(self) -> dict[str, object]:
+        """How it goes, since this process began, for status pages."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierce.cluster.healing import Plan, plan, whom_to_ask
+from tierce.cluster.healing import RING, Keep, Plan, needs_plan, plan, whom_to_ask
 from tierce.cluster.member import Member, State, View
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
@@ -47,6 +47,7 @@ def decide(
     draining: str = "",
     read_only: str = "",
     max_replication: int = 0,
+    keep: Keep = RING,
 ) -> Plan:
     given = [
         Member(
@@ -59,7 +60,7 @@ def decide(
         for name in ORDER
     ]
     here = placement(ORDER[me - 1], given)
-    return plan(DIGEST, here, names(holders), names(silent))
+    return plan(DIGEST, here, names(holders), names(silent), keep)
 
 
 # me, who holds it, how the others are: copies, rank, pushed to, witnesses. Three copies are wanted.
@@ -230,3 +231,74 @@ def test_what_all_owners_hold_and_nobody_else_is_left_alone(
 def test_a_draining_holder_that_is_alone_pushes_to_the_owners_and_keeps_its_copy() -> None:
     found = decide(1, "1", draining="1")
     assert (found.copies, found.rank, ids(found.push_to), found.witnesses) == (0, 0, "234", ())
+
+
+BY_LEVEL = Keep(by_ring=False, by_level=True)
+BY_BOTH = Keep(by_ring=True, by_level=True)
+BY_NOTHING = Keep(by_ring=False, by_level=False)
+
+# What a level keeps, or nothing: me, who holds it, how the others are: pushed to, witnesses, proofs.
+LEAVING = [
+    (1, "1", {"draining": "1"}, ("2", "", 1)),
+    (1, "15", {"draining": "1"}, ("", "5", 1)),
+    (3, "123", {"draining": "3"}, ("", "12", 1)),
+    # No copy that goes away itself counts, nor does one that can't be asked.
+    (1, "12", {"draining": "12"}, ("3", "", 1)),
+    (1, "12", {"draining": "1", "down": "2"}, ("3", "", 1)),
+    (1, "12", {"draining": "1", "read_only": "2"}, ("3", "", 1)),
+    (1, "1", {"draining": "1", "silent": "2"}, ("3", "", 1)),
+    (1, "1", {"draining": "1", "read_only": "234567"}, ("", "", 1)),
+]
+
+
+@pytest.mark.parametrize("keep", [BY_LEVEL, BY_NOTHING], ids=["level", "nothing"])
+@pytest.mark.parametrize(("me", "holders", "others", "expected"), LEAVING, ids=str)
+def test_what_only_a_level_keeps_leaves_a_draining_node_for_one_other(
+    me: int, holders: str, others: dict[str, str], expected: tuple[str, str, int], keep: Keep
+) -> None:
+    found = decide(me, holders, keep=keep, **others)  # type: ignore[arg-type]
+    assert (ids(found.push_to), ids(found.witnesses), found.proofs) == expected
+
+
+@given(clusters(), digests, st.data())
+def test_a_node_never_removes_what_a_level_keeps_there_unless_it_is_drained(
+    given_: list[Member], digest: Digest, data: st.DataObject
+) -> None:
+    all_ids = [each.node_id for each in given_]
+    holders = data.draw(st.lists(st.sampled_from(all_ids), min_size=1, unique=True))
+    for me in holders:
+        here = placement(me, given_)
+        if here.me.draining:
+            continue
+        assert not needs_plan(BY_LEVEL, here)
+        assert not needs_plan(BY_NOTHING, here)
+        for keep in (BY_LEVEL, BY_NOTHING):
+            found = plan(digest, here, holders, keep=keep)
+            assert (found.push_to, found.witnesses) == ((), ())
+        assert plan(digest, here, holders, keep=BY_BOTH).witnesses == ()
+
+
+@given(clusters(), digests, st.data())
+def test_a_draining_node_removes_its_only_copy_of_nothing(
+    given_: list[Member], digest: Digest, data: st.DataObject
+) -> None:
+    all_ids = [each.node_id for each in given_]
+    holders = data.draw(st.lists(st.sampled_from(all_ids), min_size=1, unique=True))
+    keep = data.draw(st.sampled_from([BY_LEVEL, BY_NOTHING, BY_BOTH, RING]))
+    for me in holders:
+        here = placement(me, given_)
+        found = plan(digest, here, holders, keep=keep)
+        assert not (found.push_to and found.witnesses)
+        for witness in found.witnesses:
+            assert witness.node_id in holders
+            assert witness.node_id != me
+            assert not witness.draining
+        if found.witnesses:
+            needed = found.proofs or here.replication
+            assert len(found.witnesses) >= needed >= 1
+
+
+def test_what_a_level_keeps_may_be_anywhere_so_all_are_asked() -> None:
+    here = placement(ORDER[0], map(Member, ORDER))
+    assert ids(whom_to_ask(DIGEST, here, BY_LEVEL)) == "234567"
+    assert ids(whom_to_ask(DIGEST, here, BY_BOTH)) == "2345"

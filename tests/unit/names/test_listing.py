@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierce.core.limits import OBJECT_KEY_BYTES
-from tierce.names.listing import FOLDED_PAGE_RECORDS, Listing, list_page
+from tierce.core.limits import FOLDED_PAGE_RECORDS, OBJECT_KEY_BYTES
+from tierce.names.listing import Listing, list_page
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
 from tierce.testing.index_contract import KEYS, keys_of, record, tombstone

@@ -17,6 +17,7 @@ from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError, Unavailable
 from tierce.core.limits import BLOB_LIMIT_BYTES, GIB, PACK_LIMIT_BYTES, PIECE_BYTES
+from tierce.names.cached import Evicted, Look, Standing
 from tierce.names.index import Check, Index
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
@@ -412,12 +413,27 @@ class FakeObjects:
         await self._store.put(spool, managed=True)
         return await self._index.write(named_by(spool, draft), now=now, check=check)
 
-    async def restore(self, spool: Spool, record: Record) -> bool:
+    async def restore(
+        self, spool: Spool, record: Record, *, check: Callable[[], None] | None = None
+    ) -> bool:
         await self._store.put(spool, managed=True)
+        if check is not None:
+            check()
         return (await self._index.merge([named_by(spool, record)]))[0]
 
     async def collect(self, before: int, limit: int) -> Collected:
         return Collected(0, [])
+
+    async def look(self, digests: Sequence[Digest]) -> list[Look]:
+        sizes = await self._store.sizes(digests)
+        return [
+            Look(Standing.ABSENT, 0) if size is None else Look(Standing.OTHER, size)
+            for size in sizes
+        ]
+
+    async def evict(self, digest: Digest, heard: Sequence[Record] = ()) -> Evicted:
+        (look,) = await self.look([digest])
+        return Evicted(*look, is_dropped=False)
 
 
 def names_of(store: BlobStore, node_id: str) -> Names:

@@ -14,11 +14,12 @@ from tierce.cluster.member import Member, State, View
 from tierce.core.codec import decode
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable
+from tierce.core.limits import DAY_NANOSECONDS
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
 from tierce.node import names_messages as messages
 from tierce.node.names_peers import NamesPeers
-from tierce.node.names_service import DAY_NANOSECONDS, NamesService
+from tierce.node.names_service import NamesService
 from tierce.node.record_sync import RecordSync, SyncPacing
 
 DAY_SECONDS = 24 * 3600.0

@@ -9,7 +9,7 @@ from tests.unit.node.fakes import FakeTransport, members
 from tierce.core.digest import Digest
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
-from tierce.node import comparing
+from tierce.node import comparing, names_service
 from tierce.node import names_messages as messages
 from tierce.node.comparing import compare
 from tierce.node.names_peers import NamesPeers
@@ -55,8 +55,8 @@ def compared(
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "RANGE_RECORDS", 10)
-    monkeypatch.setattr(messages, "RANGE_READ_RECORDS", 25)
-    monkeypatch.setattr(messages, "SYNC_MESSAGE_BYTES", 4000)
+    monkeypatch.setattr(names_service, "RANGE_READ_RECORDS", 25)
+    monkeypatch.setattr(names_service, "SYNC_MESSAGE_BYTES", 4000)
 
 
 def keys(index: MemoryIndex) -> set[str]:

@@ -26,7 +26,10 @@ from tierce.core.limits import (
     SURVEY_SECOND_LOOK_SECONDS,
     SURVEY_UNSETTLED_SECONDS,
 )
+from tierce.names.memory import MemoryIndex
+from tierce.names.record import LOCAL, NO_LEVEL, Record
 from tierce.node import peer_messages as messages
+from tierce.node.keeping import Keeping
 from tierce.testing import virtual_time
 
 Check = Callable[[FakeCluster], Awaitable[None]]
@@ -552,3 +555,156 @@ def test_a_blob_that_can_not_be_had_back_is_not_fetched_over_and_over(tmp_path: 
         assert 1 <= reads <= 3
 
     on_cluster(tmp_path, 2, check)
+
+
+# Blobs that came with objects
+
+
+def with_names(made: FakeCluster) -> dict[str, MemoryIndex]:
+    """Let all nodes know of records; returns their indexes."""
+    indexes = {name: MemoryIndex(name) for name in made.nodes}
+    for name, node in made.nodes.items():
+        node.healer._keeping = Keeping(node.store, indexes[name])
+    return indexes
+
+
+async def put_managed(
+    made: FakeCluster, indexes: dict[str, MemoryIndex], data: bytes, on: str, level: int | None
+) -> Digest:
+    """Copies on these nodes, and, with a level, a record of them that all nodes have."""
+    digest = Digest.of(data)
+    for name in on:
+        made.nodes[name].put(data)
+        made.nodes[name].store.marks.add(digest)
+    if level is not None:
+        record = Record(bucket="bucket", key=str(digest), digest=digest, level=level, node=on[0])
+        for index in indexes.values():
+            await index.merge([record])
+    return digest
+
+
+def marked(made: FakeCluster, digest: Digest) -> list[str]:
+    return [name for name, node in made.nodes.items() if digest in node.store.marks]
+
+
+def test_objects_without_a_level_are_placed_by_the_ring_and_stay_managed(tmp_path: Path) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digests = [
+            await put_managed(made, indexes, content(number), "abcde"[number % 5], NO_LEVEL)
+            for number in range(20)
+        ]
+        for _ in range(3):
+            await made.survey_all()
+        assert_on_owners(made, digests)
+        assert all(marked(made, digest) == made.holders(digest) for digest in digests)
+
+    on_cluster(tmp_path, 5, check)
+
+
+@pytest.mark.parametrize("level", [LOCAL, None], ids=["level 0", "no record"])
+def test_what_the_ring_does_not_place_is_neither_moved_nor_counted(
+    tmp_path: Path, level: int | None
+) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digests = [
+            await put_managed(made, indexes, content(number), "abcde"[number % 5], level)
+            for number in range(20)
+        ]
+        for _ in range(3):
+            await made.survey_all()
+        assert all(len(made.holders(digest)) == 1 for digest in digests)
+        assert sums(made) == settled(0)
+
+    on_cluster(tmp_path, 5, check)
+
+
+@pytest.mark.parametrize("level", [LOCAL, NO_LEVEL, None], ids=["level 0", "ring", "no record"])
+def test_a_drained_node_ends_empty_and_all_it_had_is_elsewhere(
+    tmp_path: Path, level: int | None
+) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digests = [
+            await put_managed(made, indexes, content(number), "b", level) for number in range(20)
+        ]
+        made.look([member("a"), member("b", draining=True), *members(4)[2:]])
+        for _ in range(4):
+            await made.survey_all()
+        assert made.nodes["b"].healer.is_drained
+        assert made.nodes["b"].store.blobs == {}
+        for digest in digests:
+            assert len(made.holders(digest)) == (3 if level == NO_LEVEL else 1)
+            assert marked(made, digest) == made.holders(digest)
+        assert made.nodes["b"].healer.status()["below_target"] == 0
+
+    on_cluster(tmp_path, 4, check)
+
+
+def test_a_claim_gets_to_all_copies_of_a_blob(tmp_path: Path) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digest = await put_managed(made, indexes, content(1), "abc", NO_LEVEL)
+        made.nodes["b"].store.marks.discard(digest)
+        await made.survey_all()
+        assert marked(made, digest) == []
+
+    on_cluster(tmp_path, 3, check)
+
+
+def test_a_claim_outlives_the_trim_of_the_copy_that_had_it(tmp_path: Path) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        placement = made.nodes["a"].placement()
+        data = next(
+            data
+            for data in map(content, range(100))
+            if [each.node_id for each in placement.order(Digest.of(data))][-1] == "d"
+        )
+        digest = await put_managed(made, indexes, data, "abcd", NO_LEVEL)
+        made.nodes["d"].store.marks.discard(digest)
+        await made.survey_all("d")
+        assert made.holders(digest) == ["a", "b", "c"]
+        assert marked(made, digest) == []
+
+    on_cluster(tmp_path, 4, check)
+
+
+def test_what_is_collected_during_a_survey_is_not_claimed_elsewhere(tmp_path: Path) -> None:
+    """A blob without a mark is claimed; one that is gone has none either."""
+
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digest = await put_managed(made, indexes, content(1), "abc", NO_LEVEL)
+        store = made.nodes["a"].store
+        list_after = store.list_after
+
+        async def list_and_collect(after: Digest | None, limit: int) -> list[BlobInfo]:
+            page = await list_after(after, limit)
+            await store.delete(digest)
+            return page
+
+        store.list_after = list_and_collect  # type: ignore[method-assign]
+        await made.survey_all("a")
+        assert marked(made, digest) == ["b", "c"]
+
+    on_cluster(tmp_path, 3, check)
+
+
+@pytest.mark.parametrize("level", [LOCAL, NO_LEVEL])
+def test_a_copy_that_went_bad_is_fetched_again_and_stays_managed(
+    tmp_path: Path, level: int
+) -> None:
+    async def check(made: FakeCluster) -> None:
+        indexes = with_names(made)
+        digest = await put_managed(made, indexes, content(1), "abc", level)
+        node = made.nodes["a"]
+        node.store.blobs[digest] = b"rotten"
+        async with running(node.healer.run()):
+            node.healer.hint(digest)
+            await asyncio.sleep(1)
+        assert node.store.blobs[digest] == content(1)
+        assert "a" in marked(made, digest)
+
+    on_cluster(tmp_path, 3, check)

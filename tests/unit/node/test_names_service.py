@@ -9,12 +9,20 @@ from tierce.cluster.sync import TOO_MANY, Mark, mark_of, summarize
 from tierce.core.codec import decode, encode
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, NotFound, TierceError, Unavailable
-from tierce.core.limits import OBJECT_KEY_BYTES
+from tierce.core.limits import (
+    DAY_NANOSECONDS,
+    METADATA_IN_RECORD_BYTES,
+    NAME_BYTES,
+    OBJECT_KEY_BYTES,
+    PULL_RECORDS,
+    PUSH_RECORDS,
+)
 from tierce.names.changes import Position
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
 from tierce.node import names_messages as messages
-from tierce.node.names_service import DAY_NANOSECONDS, NamesService, merge_heard
+from tierce.node import names_service
+from tierce.node.names_service import NamesService, merge_heard
 from tierce.testing import virtual_time
 
 T = TypeVar("T")
@@ -106,8 +114,8 @@ BAD_RECORDS = {
     "a record without a digest": record(digest=None),
     "an unknown algorithm": record(digest=Digest("../x", b"1" * 32)),
     "a digest of the wrong length": record(digest=Digest("sha1", b"1" * 32)),
-    "a long name": record(name="n" * (messages.NAME_BYTES + 1)),
-    "much metadata": record(metadata={"a": "m" * messages.METADATA_IN_RECORD_BYTES}),
+    "a long name": record(name="n" * (NAME_BYTES + 1)),
+    "much metadata": record(metadata={"a": "m" * METADATA_IN_RECORD_BYTES}),
 }
 
 
@@ -122,10 +130,10 @@ def test_a_malformed_record_is_refused_and_nothing_of_its_message_kept(what: str
 
 REQUESTS: dict[str, tuple[str, object]] = {
     "too many records": (
-        messages.PUSH, messages.PushRequest([record()] * (messages.PUSH_RECORDS + 1))
+        messages.PUSH, messages.PushRequest([record()] * (PUSH_RECORDS + 1))
     ),
     "no limit": (messages.PULL, messages.PullRequest(None, 0)),
-    "a high limit": (messages.PULL, messages.PullRequest(None, messages.PULL_RECORDS + 1)),
+    "a high limit": (messages.PULL, messages.PullRequest(None, PULL_RECORDS + 1)),
     "a bad position": (messages.PULL, messages.PullRequest(Position("../e", 3), 10)),
     "a negative position": (messages.PULL, messages.PullRequest(Position("e1", -3), 10)),
     "a long reader": (messages.PULL, messages.PullRequest(None, 1, "r" * 300)),
@@ -195,7 +203,7 @@ def test_a_feed_is_read_page_by_page_to_its_end() -> None:
 
 
 def test_a_page_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "SYNC_MESSAGE_BYTES", 10_000)
+    monkeypatch.setattr(names_service, "SYNC_MESSAGE_BYTES", 10_000)
     index = filled(*(record(f"{number}", name="n" * 900) for number in range(25)))
     answer = pull(made(index), None)
     assert answer.more
@@ -251,7 +259,7 @@ def test_ranges_are_told_in_short() -> None:
 def test_a_range_is_read_over_several_pages_of_the_index(
     monkeypatch: pytest.MonkeyPatch, lower: tuple[str, str] | None
 ) -> None:
-    monkeypatch.setattr(messages, "RANGE_RECORDS", 3)
+    monkeypatch.setattr(names_service, "RANGE_RECORDS", 3)
     some = [record(f"{number}") for number in range(10)]
     request = messages.RangesRequest(lower, [("bucket", "8"), None], 0, "a")
     answer = asked(made(filled(*some)), messages.RANGES, request, messages.RangesAnswer)
@@ -262,8 +270,8 @@ def test_a_range_is_read_over_several_pages_of_the_index(
 def test_a_range_with_too_much_in_it_is_only_said_to_differ(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(messages, "RANGE_RECORDS", 3)
-    monkeypatch.setattr(messages, "RANGE_READ_RECORDS", 6)
+    monkeypatch.setattr(names_service, "RANGE_RECORDS", 3)
+    monkeypatch.setattr(names_service, "RANGE_READ_RECORDS", 6)
     some = [record(f"{number}") for number in range(10)]
     request = messages.RangesRequest(None, [None], 0, "a")
     answer = asked(made(filled(*some)), messages.RANGES, request, messages.RangesAnswer)
@@ -283,8 +291,8 @@ def test_a_range_is_sent_without_what_the_asker_has() -> None:
 def test_a_large_range_is_sent_in_parts_that_miss_nothing(
     monkeypatch: pytest.MonkeyPatch, bounded_by: str
 ) -> None:
-    monkeypatch.setattr(messages, bounded_by, 1000 if bounded_by.endswith("BYTES") else 3)
-    monkeypatch.setattr(messages, "RANGE_RECORDS", 3)
+    monkeypatch.setattr(names_service, bounded_by, 1000 if bounded_by.endswith("BYTES") else 3)
+    monkeypatch.setattr(names_service, "RANGE_RECORDS", 3)
     service = made(filled(*(record(f"{number:02}") for number in range(20))))
     got: list[str] = []
     lower: tuple[str, str] | None = None

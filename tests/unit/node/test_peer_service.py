@@ -38,6 +38,7 @@ class Bench:
         self.room = Room()
         self.condemned: dict[Digest, None] = {}
         self.is_draining = False
+        self.named: set[Digest] = set()
         self.service = BlobService(
             self.store,
             spooler(directory, self.room, memory_limit_bytes=GIB),
@@ -46,6 +47,7 @@ class Bench:
             is_draining=lambda: self.is_draining,
             gossip=self.gossip,
             control=self.control,
+            is_named=lambda digest: digest in self.named,
         )
 
     async def gossip(self, body: bytes) -> bytes:
@@ -54,13 +56,17 @@ class Bench:
     async def control(self, name: str, arguments: bytes) -> bytes:
         return f"{name} ".encode() + arguments
 
-    async def give(self, *blobs: tuple[Digest, bytes], healing: bool = False) -> list[object]:
-        request = messages.StoreRequest([Small(*each) for each in blobs], healing)
+    async def give(
+        self, *blobs: tuple[Digest, bytes], healing: bool = False, managed: bool = False
+    ) -> list[object]:
+        request = messages.StoreRequest([Small(*each) for each in blobs], healing, "", managed)
         answer = await self.service.exchange(messages.STORE, encode(request))
         return list(decode(answer, messages.StoreAnswer, "answer").created)
 
-    async def find(self, *digests: Digest, prove: bool = False) -> list[int | None]:
-        request = messages.FindRequest(list(digests), prove)
+    async def find(
+        self, *digests: Digest, prove: bool = False, managed: list[int] | None = None
+    ) -> list[int | None]:
+        request = messages.FindRequest(list(digests), prove, "", managed)
         answer = await self.service.exchange(messages.FIND, encode(request))
         return decode(answer, messages.FindAnswer, "answer").sizes
 
@@ -82,6 +88,7 @@ class Bench:
         digest: Digest = DIGEST,
         *,
         healing: bool = False,
+        managed: bool = False,
         meanwhile: Callable[[], Awaitable[object]] | None = None,
     ) -> bytes:
         async def pieces() -> AsyncIterator[bytes]:
@@ -90,7 +97,7 @@ class Bench:
                 await meanwhile()
             yield data[5:]
 
-        path = f"{messages.BLOBS}{digest}{messages.HEALING if healing else ''}"
+        path = f"{messages.BLOBS}{digest}{messages.upload_kind(healing, managed)}"
         return await self.service.upload(path, len(data), pieces(), digest)
 
     async def download(self, start: int = 0, stop: int | None = None) -> tuple[int, bytes]:
@@ -461,5 +468,98 @@ def test_a_bad_copy_is_not_sent_and_is_no_sign_that_nobody_has_the_blob(tmp_path
         (found,) = await bench.read(DIGEST)
         assert isinstance(found, Fault)
         assert found.name == "Unavailable"
+
+    on_bench(tmp_path, check)
+
+
+@pytest.mark.parametrize("healing", [False, True])
+@pytest.mark.parametrize("managed", [False, True])
+@pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
+def test_a_copy_is_managed_if_it_was_given_as_such(
+    tmp_path: Path, healing: bool, managed: bool, is_large: bool
+) -> None:
+    async def check(bench: Bench) -> None:
+        if is_large:
+            await bench.upload(healing=healing, managed=managed)
+        else:
+            await bench.give((DIGEST, DATA), healing=healing, managed=managed)
+        assert bench.store.managed([DIGEST]) == [managed]
+
+    on_bench(tmp_path, check)
+
+
+@pytest.mark.parametrize("prove", [False, True])
+def test_what_a_peer_has_claimed_is_claimed_here(tmp_path: Path, prove: bool) -> None:
+    async def check(bench: Bench) -> None:
+        other = content(2)
+        both = (DIGEST, DATA), (Digest.of(other), other)
+        await bench.give(*both, managed=True)
+        digests = [digest for digest, _ in both]
+        await bench.find(*digests, prove=prove)  # from a node that says nothing of it
+        assert bench.store.managed(digests) == [True, True]
+        await bench.find(*digests, prove=prove, managed=[1])
+        assert bench.store.managed(digests) == [False, True]
+        await bench.find(*digests, prove=prove, managed=[0, 1])
+        assert bench.store.managed(digests) == [False, True]
+        await bench.find(*digests, prove=prove, managed=[])
+        assert bench.store.managed(digests) == [False, False]
+
+    on_bench(tmp_path, check)
+
+
+def test_a_place_beyond_the_list_means_nothing(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.give((DIGEST, DATA), managed=True)
+        assert await bench.find(DIGEST, managed=[0, 7, -1]) == [len(DATA)]
+        assert bench.store.managed([DIGEST]) == [True]
+
+    on_bench(tmp_path, check)
+
+
+def test_no_proof_is_given_by_a_node_that_could_not_take_over_the_claim(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.give((DIGEST, DATA), managed=True)
+
+        async def fail(digests: object) -> None:
+            raise Full("no room to note it")
+
+        bench.store.claim = fail  # type: ignore[method-assign]
+        with pytest.raises(Full):
+            await bench.find(DIGEST, prove=True, managed=[])
+
+    on_bench(tmp_path, check)
+
+
+def test_the_content_of_an_object_is_not_deleted_nor_anything_with_it(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        other = content(2)
+        await bench.give((DIGEST, DATA), (Digest.of(other), other))
+        bench.named.add(DIGEST)
+        with pytest.raises(Conflict, match="the content of an object"):
+            await bench.delete(Digest.of(other), DIGEST)
+        assert len(bench.store.blobs) == 2
+
+    on_bench(tmp_path, check)
+
+
+@pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
+def test_what_was_deleted_and_is_an_objects_content_since_is_taken_from_healing(
+    tmp_path: Path, is_large: bool
+) -> None:
+    """Otherwise an object that was put just after could not have its copies for ten minutes."""
+
+    async def check(bench: Bench) -> None:
+        await bench.give((DIGEST, DATA))
+        await bench.delete(DIGEST)
+        assert bench.service.was_deleted(DIGEST)
+        bench.named.add(DIGEST)
+        assert not bench.service.was_deleted(DIGEST)
+        if is_large:
+            await bench.upload(healing=True, managed=True)
+        else:
+            assert await bench.give((DIGEST, DATA), healing=True, managed=True) == [True]
+        assert DIGEST in bench.store.blobs
+        bench.named.clear()
+        assert bench.service.was_deleted(DIGEST)
 
     on_bench(tmp_path, check)

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.node.fakes import (
@@ -22,6 +23,7 @@ from tierce.blobs.memory import MemoryStore
 from tierce.blobs.packed import SmallBlob
 from tierce.blobs.store import BlobInfo
 from tierce.cluster.healing import Plan
+from tierce.cluster.member import Member
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Corrupt, Unavailable
 from tierce.core.limits import (
@@ -412,3 +414,54 @@ def test_nodes_whose_views_differ_leave_enough_copies_when_they_heal_at_once(
 
     for seed in range(40):
         virtual_time.run(main(seed))
+
+
+def test_what_is_claimed_while_its_proofs_come_stays() -> None:
+    """The witnesses were told that it is managed; so the claim would go with this copy."""
+
+    async def check(bench: Bench) -> None:
+        task = bench.task(content(1), witnesses="bcd")
+        digest = task.info.digest
+        bench.store.marks.add(digest)
+        for name in "bcd":
+            bench.peers.of[name].blobs[digest] = content(1)
+            bench.peers.of[name].latency_seconds = 1.0
+        trimming = asyncio.create_task(bench.pusher.trim_all([task]))
+        await asyncio.sleep(0.5)
+        await bench.store.claim([digest])
+        await trimming
+        assert digest in bench.store.blobs
+        await bench.pusher.trim_all([task])
+        assert digest not in bench.store.blobs
+
+    on_bench(check)
+
+
+def test_what_goes_while_it_is_pushed_is_not_claimed_where_it_got_to() -> None:
+    async def check(bench: Bench) -> None:
+        told: list[bool] = []
+        find = bench.peers.find
+
+        async def telling(
+            member: Member,
+            digests: Sequence[Digest],
+            *,
+            managed: Sequence[bool] | None = None,
+            **more: Any,
+        ) -> list[int | None]:
+            assert managed is not None
+            told.extend(managed)
+            return await find(member, digests, managed=managed, **more)
+
+        bench.peers.find = telling  # type: ignore[method-assign]
+        task = bench.task(content(1), push_to="b")
+        digest = task.info.digest
+        bench.store.marks.add(digest)
+        bench.peers.of["b"].latency_seconds = 1.0
+        pushing = asyncio.create_task(bench.push(task))
+        await asyncio.sleep(1.5)
+        await bench.store.delete(digest)
+        await pushing
+        assert told == [True, True]
+
+    on_bench(check)

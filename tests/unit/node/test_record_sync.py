@@ -26,7 +26,7 @@ from tierce.core.errors import Full
 from tierce.names.changes import Position
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
-from tierce.node import comparing, record_sync
+from tierce.node import comparing, names_service, record_sync
 from tierce.node import names_messages as messages
 from tierce.testing import virtual_time
 
@@ -442,7 +442,7 @@ def test_whatever_happens_all_agree_in_the_end(
         monkeypatch.setattr(sync, "COMPARE_ABOVE_CHANGES", 1)
         monkeypatch.setattr(record_sync, "FIRST_PULL_RECORDS", 2)
         monkeypatch.setattr(comparing, "RANGE_RECORDS", 4)
-        monkeypatch.setattr(messages, "RANGE_READ_RECORDS", 6)
+        monkeypatch.setattr(names_service, "RANGE_READ_RECORDS", 6)
 
     async def check(made: RecordCluster) -> None:
         random = Random(seed)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.node.fakes import (
     FakePeers,
@@ -328,3 +329,95 @@ def test_a_cancelled_write_leaves_nothing_running_and_its_source_closed(
         assert await left_running() == []
 
     on_bench(tmp_path, check, given, in_file=in_file, size=2 * MIB)
+
+
+# For the sake of a record that is about to be written
+
+
+def elsewhere(
+    directory: Path,
+    order: str,
+    replication: int,
+    test: Callable[[Bench], Awaitable[None]],
+    *,
+    count: int = 5,
+    **fields: object,
+) -> None:
+    """A bench whose blob belongs to these nodes in this order; nodes named in fields differ."""
+    given = [
+        msgspec.structs.replace(each, **fields.get(each.node_id, {}))  # type: ignore[arg-type]
+        for each in members(count, replication=replication)
+    ]
+    placement = placed("a", given)
+    _, data = blob_with_order(placement, *order)
+
+    async def main() -> None:
+        peers, store, room = FakePeers(), MemoryStore(), Room()
+        spools = spooler(directory, room, memory_limit_bytes=GIB)
+        async with spools.holding(data, "blake3") as spool:
+            replicator = Replicator(store, room, peers, lambda: placement, Avoiding())
+            await test(Bench(replicator, peers, store, room, placement, spool))
+            assert await left_running() == []
+        assert store.blobs == {}, "this node's own copy comes with the record"
+
+    virtual_time.run(main())
+
+
+# Whose the blob is, how many are wanted, who fails: who has it, and whether this node keeps one.
+ELSEWHERE = [
+    ("abc", 3, "", "bc", True),
+    ("bca", 3, "", "bc", True),
+    ("bcd", 3, "", "bcd", False),
+    ("bcde", 3, "c", "bde", False),
+    ("abcd", 3, "b", "cd", True),
+    ("bcd", 1, "", "b", False),
+    ("abc", 1, "", "", True),
+    # One is missing in the end: then this node keeps a copy after all.
+    ("bcde", 4, "e", "bcd", True),
+    ("bcd", 3, "de", "bc", True),
+]
+
+
+@pytest.mark.parametrize(("order", "wanted", "failing", "holders", "keeps"), ELSEWHERE, ids=str)
+def test_other_nodes_have_all_copies_but_this_ones(
+    tmp_path: Path, order: str, wanted: int, failing: str, holders: str, keeps: bool
+) -> None:
+    async def check(bench: Bench) -> None:
+        for name in failing:
+            bench.peers.of[name].error = Unavailable("does not answer")
+        stored = await bench.replicator.store_elsewhere(bench.spool)
+        assert stored.keeps_here == keeps
+        assert bench.copies() == sorted(each.node_id for each in stored.holders)
+        assert bench.copies() == sorted(holders)
+
+    elsewhere(tmp_path, order, wanted, check)
+
+
+@pytest.mark.parametrize(("order", "failing"), [("abc", "bcde"), ("bcd", "cde")])
+def test_too_few_others_are_no_success(tmp_path: Path, order: str, failing: str) -> None:
+    async def check(bench: Bench) -> None:
+        for name in failing:
+            bench.peers.of[name].error = Unavailable("does not answer")
+        with pytest.raises(Unavailable):
+            await bench.replicator.store_elsewhere(bench.spool)
+
+    elsewhere(tmp_path, order, 3, check)
+
+
+@pytest.mark.parametrize("why", ["full", "read-only", "draining"])
+def test_a_node_that_takes_nothing_keeps_none_even_if_it_is_the_last(
+    tmp_path: Path, why: str
+) -> None:
+    fields = {"read-only": {"writable": False}, "draining": {"draining": True}}.get(why, {})
+
+    async def check(bench: Bench) -> None:
+        bench.room.is_full = why == "full"
+        stored = await bench.replicator.store_elsewhere(bench.spool)
+        assert not stored.keeps_here
+        assert len(bench.copies()) == 3
+        for name in "bcd":
+            bench.peers.of[name].error = Unavailable("does not answer")
+        with pytest.raises(Unavailable):
+            await bench.replicator.store_elsewhere(bench.spool)
+
+    elsewhere(tmp_path, "abc", 3, check, a=fields)

@@ -235,3 +235,42 @@ def test_an_error_of_a_class_that_is_not_known_here_is_unavailable() -> None:
             await peers.store(B, SmallBlob(DIGEST, DATA))
 
     answering(check, encode(messages.StoreAnswer([messages.Fault("Odd", "odd", "")])))
+
+
+@pytest.mark.parametrize("healing", [False, True])
+@pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
+def test_copies_arrive_managed_or_claimed_even_at_the_same_time(
+    tmp_path: Path, healing: bool, is_large: bool
+) -> None:
+    async def check(made: FakeCluster, peers: TiercePeers) -> None:
+        wanted = {}
+        tasks = []
+        for number in range(8):
+            data = content(number)
+            digest = Digest.of(data)
+            wanted[digest] = managed = number % 3 == 0
+            tasks.append(
+                peers.store(B, Streamed(digest, data), healing=healing, managed=managed)  # type: ignore[arg-type]
+                if is_large
+                else peers.store(B, SmallBlob(digest, data), healing=healing, managed=managed)
+            )
+        await asyncio.gather(*tasks)
+        store = made.nodes["b"].store
+        assert dict(zip(wanted, store.managed(list(wanted)), strict=True)) == wanted
+        assert set(store.blobs) == set(wanted)
+
+    between_nodes(tmp_path, check)
+
+
+def test_claims_reach_the_right_blobs_over_several_messages(tmp_path: Path) -> None:
+    async def check(made: FakeCluster, peers: TiercePeers) -> None:
+        store = made.nodes["b"].store
+        digests = [made.nodes["b"].put(content(number)) for number in range(PEER_BATCH_BLOBS + 9)]
+        store.marks.update(digests)
+        await peers.find(B, digests)
+        assert all(store.managed(digests))
+        managed = [number % 7 != 0 for number in range(len(digests))]
+        await peers.find(B, digests, managed=managed)
+        assert store.managed(digests) == managed
+
+    between_nodes(tmp_path, check)

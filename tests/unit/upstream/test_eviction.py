@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierce.core.errors import Full, TooLarge
+from tierce.core.limits import STALE_MIN_COUNT
 from tierce.upstream.eviction import (
-    STALE_MIN_COUNT,
     Entry,
     Policy,
     Queue,

@@ -44,6 +44,7 @@ class StatusGauges(Collector):
         agent = now.agent or {}
         yield from _healing_gauges(agent.get("healing") or {})
         yield _members_gauge(agent.get("members") or [])
+        yield from _names_gauges(agent.get("names") or {})
 
 
 def _healing_gauges(healing: dict[str, Any]) -> Iterator[Metric]:
@@ -70,6 +71,26 @@ def _healing_gauges(healing: dict[str, Any]) -> Iterator[Metric]:
         ),
     ):
         yield GaugeMetricFamily(name, explanation, value)
+
+
+def _names_gauges(names: dict[str, Any]) -> Iterator[Metric]:
+    """What the agent says of named objects."""
+    counted = GaugeMetricFamily("tierce_names", "Names that this node knows.", labels=["kind"])
+    for kind in ("objects", "tombstones"):
+        if kind in names:
+            counted.add_metric([kind], names[kind])
+    yield counted
+    waiting = GaugeMetricFamily(
+        "tierce_objects_waiting", "Objects that wait for background work.", labels=["for"]
+    )
+    for kind in ("copies", "uploads"):
+        if f"{kind}_waiting" in names:
+            waiting.add_metric([kind], names[f"{kind}_waiting"])
+    yield waiting
+    synced = (names.get("sync") or {}).get("caught_up")
+    yield GaugeMetricFamily(
+        "tierce_names_caught_up", "1 once all other nodes' changes were read.", synced
+    )
 
 
 def _members_gauge(members: list[dict[str, Any]]) -> Metric:

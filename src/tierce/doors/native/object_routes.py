@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from tierce.core.errors import BadRequest
-from tierce.core.limits import LIST_LIMIT_DEFAULT
+from tierce.core.limits import CHANGES_NOTICE_SECONDS, LIST_LIMIT_DEFAULT, OBJECTS_LIMIT_MAX
 from tierce.core.rights import Right
 from tierce.doors.native import object_render as render
 from tierce.doors.native.requests import (
@@ -29,11 +29,6 @@ from tierce.doors.shared.sending import head_answer, send_blob
 from tierce.names.record import Record
 from tierce.service.access import Access
 from tierce.service.objects import ChangesPage, Objects
-
-# Names and metadata may be long, so a page of objects is shorter than one of blobs may be.
-OBJECTS_LIMIT_MAX = LIST_LIMIT_DEFAULT
-# How soon a request that waits for changes notices that its client is gone, or the node stops.
-CHANGES_NOTICE_SECONDS = 0.25
 
 OBJECT = "/v1/buckets/{bucket}/objects/{key*}"
 OBJECTS = "/v1/buckets/{bucket}/objects"

@@ -6,8 +6,8 @@ from tierce.core.limits import (
     LIST_LIMIT_DEFAULT,
     METADATA_BYTES,
     OBJECT_KEY_BYTES,
+    OBJECTS_LIMIT_MAX,
 )
-from tierce.doors.native.object_routes import OBJECTS_LIMIT_MAX
 from tierce.doors.native.openapi_parts import (
     GUARDED,
     JSON_HEADERS,

@@ -37,6 +37,8 @@ def dated(modified_seconds: int) -> Check:
 
 def _holds(request: web.BaseRequest, header: str, test: Callable[[datetime], bool]) -> bool:
     """Whether a header has a date, and the date passes the test. What is no date is ignored."""
+    if header not in request.headers:
+        return False
     try:
         date = parse_http_date(request.headers.get(header))
     except (OverflowError, ValueError):

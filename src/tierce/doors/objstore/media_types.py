@@ -8,7 +8,8 @@ MIME Sniffing standard, as far as Go's http.DetectContentType has them, in its w
 import mimetypes
 import re
 
-SNIFFED_BYTES = 512
+from tierce.core.limits import SNIFFED_BYTES
+
 TEXT = "text/plain; charset=utf-8"
 UNKNOWN = "application/octet-stream"
 
@@ -44,33 +45,31 @@ _HTML_TAGS = (
     b"<TABLE", b"<A", b"<STYLE", b"<TITLE", b"<B", b"<BODY", b"<BR", b"<P", b"<!--",
 )  # fmt: skip
 # Patterns for the first bytes; the first that matches decides.
-_SIGNATURES = [
-    (re.compile(pattern, re.DOTALL), kind)
-    for pattern, kind in (
-        (rb"%PDF-", "application/pdf"),
-        (rb"%!PS-Adobe-", "application/postscript"),
-        (rb"\xfe\xff..", "text/plain; charset=utf-16be"),
-        (rb"\xff\xfe..", "text/plain; charset=utf-16le"),
-        (rb"\xef\xbb\xbf.", TEXT),
-        (rb"GIF8[79]a", "image/gif"),
-        (rb"\x89PNG\r\n\x1a\n", "image/png"),
-        (rb"\xff\xd8\xff", "image/jpeg"),
-        (rb"BM", "image/bmp"),
-        (rb"RIFF....WEBPVP", "image/webp"),
-        (rb"\x00\x00\x01\x00", "image/vnd.microsoft.icon"),
-        (rb"RIFF....WAVE", "audio/wave"),
-        (rb"FORM....AIFF", "audio/aiff"),
-        (rb"\.snd", "audio/basic"),
-        (rb"OggS\x00", "application/ogg"),
-        (rb"MThd\x00\x00\x00\x06", "audio/midi"),
-        (rb"ID3", "audio/mpeg"),
-        (rb"RIFF....AVI ", "video/avi"),
-        (rb"\x1a\x45\xdf\xa3", "video/webm"),
-        (rb"Rar!\x1a\x07\x00", "application/x-rar-compressed"),
-        (rb"PK\x03\x04", "application/zip"),
-        (rb"\x1f\x8b\x08", "application/x-gzip"),
-    )
-]
+_KINDS = (
+    (rb"%PDF-", "application/pdf"),
+    (rb"%!PS-Adobe-", "application/postscript"),
+    (rb"\xfe\xff..", "text/plain; charset=utf-16be"),
+    (rb"\xff\xfe..", "text/plain; charset=utf-16le"),
+    (rb"\xef\xbb\xbf.", TEXT),
+    (rb"GIF8[79]a", "image/gif"),
+    (rb"\x89PNG\r\n\x1a\n", "image/png"),
+    (rb"\xff\xd8\xff", "image/jpeg"),
+    (rb"BM", "image/bmp"),
+    (rb"RIFF....WEBPVP", "image/webp"),
+    (rb"\x00\x00\x01\x00", "image/vnd.microsoft.icon"),
+    (rb"RIFF....WAVE", "audio/wave"),
+    (rb"FORM....AIFF", "audio/aiff"),
+    (rb"\.snd", "audio/basic"),
+    (rb"OggS\x00", "application/ogg"),
+    (rb"MThd\x00\x00\x00\x06", "audio/midi"),
+    (rb"ID3", "audio/mpeg"),
+    (rb"RIFF....AVI ", "video/avi"),
+    (rb"\x1a\x45\xdf\xa3", "video/webm"),
+    (rb"Rar!\x1a\x07\x00", "application/x-rar-compressed"),
+    (rb"PK\x03\x04", "application/zip"),
+    (rb"\x1f\x8b\x08", "application/x-gzip"),
+)
+_SIGNATURES = re.compile(b"|".join(b"(%s)" % pattern for pattern, _ in _KINDS), re.DOTALL)
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
@@ -90,14 +89,14 @@ def by_content(start: bytes) -> str:
     data = start[:SNIFFED_BYTES]
     text = data.lstrip(_WHITE_SPACE)
     upper = text[:16].upper()
-    for tag in _HTML_TAGS:
+    for tag in _HTML_TAGS if upper[:1] == b"<" else ():
         if upper.startswith(tag) and text[len(tag) : len(tag) + 1] in (b" ", b">"):
             return "text/html; charset=utf-8"
     if text.startswith(b"<?xml"):
         return "text/xml; charset=utf-8"
-    for pattern, kind in _SIGNATURES:
-        if pattern.match(data):
-            return kind
+    found = _SIGNATURES.match(data)
+    if found is not None and found.lastindex is not None:
+        return _KINDS[found.lastindex - 1][1]
     if _is_mp4(data):
         return "video/mp4"
     return UNKNOWN if _BINARY.search(data) else TEXT

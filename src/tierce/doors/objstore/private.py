@@ -18,7 +18,13 @@ from blake3 import blake3
 from tierce.cluster import signing
 from tierce.cluster.signing import BadSignature, Signed, Verifier
 from tierce.core.errors import NotFound, TierceError, TooLarge
-from tierce.core.limits import FORM_LIMIT_BYTES, KIB, PEER_MESSAGE_BYTES
+from tierce.core.limits import (
+    FORM_LIMIT_BYTES,
+    MESSAGE_KEPT_BYTES,
+    PEER_MESSAGE_BYTES,
+    SYNC_LIMIT_RECORDS,
+    SYNC_PAGE_RECORDS,
+)
 from tierce.core.metrics import REFUSED_REQUESTS
 from tierce.core.rights import Right
 from tierce.core.wording import quoted
@@ -40,9 +46,6 @@ T = TypeVar("T")
 
 API = "/private/v1"
 DEBUG_NAME = "objstore-debug"
-MESSAGE_KEPT_BYTES = 8 * KIB
-SYNC_LIMIT_RECORDS = 100_000
-SYNC_PAGE_RECORDS = 1000
 EVENT_ADDED, EVENT_DELETED, EVENT_MESSAGE, EVENT_STOP = 1, 2, 3, 999
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierce.doors.objstore.media_types import SNIFFED_BYTES, TEXT, UNKNOWN, by_content, by_name
+from tierce.core.limits import SNIFFED_BYTES
+from tierce.doors.objstore.media_types import TEXT, UNKNOWN, by_content, by_name
 
 HTML = "text/html; charset=utf-8"
 
