@@ -107,9 +107,17 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
         cask_control = AgentControl(control)
         held.push_async_callback(cask_control.close)
         peers = DialectPeers({"tierce": tierce, "cask": CaskPeers(calls, cask_control.copied)})
-        path = DataPath(disk.store, disk.spooler, disk.space, peers, placement, missing)
-        held.push_async_callback(path.close)
         names = open_names(settings, disk)
+        path = DataPath(
+            disk.store,
+            disk.spooler,
+            disk.space,
+            peers,
+            placement,
+            missing,
+            names.objects.delete_blob,
+        )
+        held.push_async_callback(path.close)
         await names.index.begin_epoch(epoch_name(settings.data))
         if names.upstream is not None:
             held.push_async_callback(names.upstream.aclose)

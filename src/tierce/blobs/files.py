@@ -91,7 +91,7 @@ class FilesStore:
     async def keep(self, spool: Spool) -> None:
         """Put a blob again if it is gone, now that a record refers to it: see LocalStore.put_along."""
         if not await self._stays(spool.digest):
-            await self.put(spool, managed=None)
+            await self.put(spool, managed=True)
 
     async def _stays(self, digest: Digest) -> bool:
         """Whether a blob is there, once nobody is any more just about to remove it."""

@@ -228,6 +228,23 @@ class LocalStore:
         packed = await self.packed.delete(digest)
         return await self.files.delete(digest) or packed
 
+    async def delete_unless(
+        self, digest: Digest, check: Callable[[WriteBatch, Digest], None]
+    ) -> bool:
+        """As :meth:`delete`, but for what ``check`` forbids by raising, in the same transaction."""
+
+        def change(batch: WriteBatch) -> bool:
+            check(batch, digest)
+            return self.packed.delete_in(batch, digest)
+
+        def is_wanted_gone() -> bool:
+            with self._environment.snapshot() as batch:
+                check(batch, digest)
+            return True
+
+        in_file = await self.files.remove_if(digest, is_wanted_gone)
+        return await self._environment.write(change) or in_file
+
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         packed = await self.packed.list_after(after, limit)
         files = await self.files.list_after(after, limit)

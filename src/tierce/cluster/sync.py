@@ -31,7 +31,7 @@ from tierce.core.digest import Digest
 from tierce.core.limits import COMPARE_ABOVE_CHANGES
 from tierce.names.changes import Epoch, Position, resume
 from tierce.names.index import Change
-from tierce.names.record import Record, merge
+from tierce.names.record import UPSTREAM, Record, merge
 
 Bound = tuple[str, str]
 """A name at which a range ends: bucket and key. Names are in the order of their UTF-8 bytes, which
@@ -48,7 +48,7 @@ class Mark(NamedTuple):
     timestamp: int
     node: str
     is_upstream: bool
-    deleted: bool
+    forgettable: bool
 
     @property
     def name(self) -> Bound:
@@ -121,16 +121,25 @@ def whom_to_check(candidates: Sequence[Member], chance: float) -> Member | None:
 # What of the records heard is taken, and what is sent
 
 
-def is_expired(deleted: bool, timestamp: int, horizon: int) -> bool:
+def is_forgettable(record: Record) -> bool:
+    """Whether a record may be forgotten one day: a tombstone, but not of what an upstream still has.
+
+    A deletion leaves the upstream's object where it is, and without the tombstone it could be fetched
+    again, as if it had never been deleted.
+    """
+    return record.deleted and record.level < UPSTREAM
+
+
+def is_expired(forgettable: bool, timestamp: int, horizon: int) -> bool:
     """Whether this is a tombstone from before the horizon (nanoseconds since 1970)."""
-    return deleted and timestamp < horizon
+    return forgettable and timestamp < horizon
 
 
 def is_news(known: Record | None, heard: Record, horizon: int) -> bool:
     """Whether a record that came from a peer is to be merged: it is newer, and no expired tombstone
     of a name that is not known."""
     if known is None:
-        return not is_expired(heard.deleted, heard.timestamp, horizon)
+        return not is_expired(is_forgettable(heard), heard.timestamp, horizon)
     return merge(known, heard) is not known
 
 
@@ -160,7 +169,12 @@ def weight(record: Record) -> int:
 def mark_of(record: Record) -> Mark:
     """What is compared of a record."""
     return Mark(
-        record.bucket, record.key, record.timestamp, record.node, record.is_upstream, record.deleted
+        record.bucket,
+        record.key,
+        record.timestamp,
+        record.node,
+        record.is_upstream,
+        is_forgettable(record),
     )
 
 
@@ -172,7 +186,7 @@ def cut(lower: Bound | None, records: Sequence[Record], *, is_last: bool) -> Cut
 
 def summarize(marks: Iterable[Mark], horizon: int) -> Summary:
     """A range in short, expired tombstones left out. The marks are in order."""
-    counted = [each for each in marks if not is_expired(each.deleted, each.timestamp, horizon)]
+    counted = [each for each in marks if not is_expired(each.forgettable, each.timestamp, horizon)]
     return Summary(len(counted), Digest.of(encode(counted)).raw)
 
 
@@ -193,7 +207,7 @@ def lacking(records: Iterable[Record], known: Iterable[Mark], horizon: int) -> l
         mark = mark_of(record)
         version = versions.get(mark.name)
         if version is None:
-            if not is_expired(record.deleted, record.timestamp, horizon):
+            if not is_expired(is_forgettable(record), record.timestamp, horizon):
                 found.append(record)
         elif mark.version > version:
             found.append(record)
@@ -230,4 +244,4 @@ def read_by_all(
 def may_drop(change: Change, horizon: int, read: int) -> bool:
     """Whether a change is a tombstone that may go: expired, and read by all members."""
     record = change.record
-    return change.seq <= read and is_expired(record.deleted, record.timestamp, horizon)
+    return change.seq <= read and is_expired(is_forgettable(record), record.timestamp, horizon)

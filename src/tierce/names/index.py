@@ -50,6 +50,13 @@ class Index(Protocol):
         """
         ...
 
+    async def reserve(self, now: int) -> int:
+        """A timestamp that no other write of this index gets, for a record to be merged later.
+
+        The ``stamp`` of ``now`` (nanoseconds) and the latest one that was seen. Durable.
+        """
+        ...
+
     async def merge(self, records: Sequence[Record]) -> list[bool]:
         """Merge records as they are; for each whether that changed anything. Durable."""
         ...

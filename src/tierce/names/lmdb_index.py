@@ -188,6 +188,15 @@ class LmdbIndex:
 
         return await self._environment.write(change, RECORD_ABOUT_BYTES)
 
+    async def reserve(self, now: int) -> int:
+        def change(batch: WriteBatch) -> int:
+            state = read_state(batch.get(NAMES, STATE_KEY))
+            state.clock = stamp(now, state.clock)
+            self._write_state(batch, state)
+            return state.clock
+
+        return await self._environment.write(change)
+
     async def merge(self, records: Sequence[Record]) -> list[bool]:
         results: list[bool] = []
         for start in range(0, len(records), MERGE_CHUNK_RECORDS):

@@ -41,6 +41,10 @@ class MemoryIndex:
         self._accept(record)
         return record
 
+    async def reserve(self, now: int) -> int:
+        self.clock = stamp(now, self.clock)
+        return self.clock
+
     async def merge(self, records: Sequence[Record]) -> list[bool]:
         for record in records:
             check_holdable(record)

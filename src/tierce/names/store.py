@@ -13,6 +13,7 @@ from tierce.blobs.environment import WriteBatch
 from tierce.blobs.local import Collected, LocalStore
 from tierce.blobs.spool import Spool
 from tierce.core.digest import Digest
+from tierce.core.errors import Conflict
 from tierce.names.cached import Evicted, Look, Standing, standing_in, watch_in
 from tierce.names.index import Check
 from tierce.names.lmdb_index import LmdbIndex
@@ -48,6 +49,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def delete_blob(self, digest: Digest) -> bool:
+        """Remove a blob that somebody no longer wants; False if it was not there.
+
+        Raises Conflict for the content of an object: that is looked at in the same transaction, or,
+        for a file, while nobody can put it.
+        """
+        ...
+
     async def look(self, digests: Sequence[Digest]) -> list[Look]:
         """For each blob how it stands (names/cached.py), and its size."""
         ...
@@ -64,6 +73,14 @@ class ObjectStore(Protocol):
 def named_by(spool: Spool, draft: Record) -> Record:
     """The draft with the digest and the size of a finished spool."""
     return msgspec.structs.replace(draft, digest=spool.digest, size=spool.size, deleted=False)
+
+
+def named_by_objects(digest: Digest) -> Conflict:
+    """Why a blob that objects consist of can't be deleted."""
+    return Conflict(
+        f"{digest} is the content of an object",
+        hint="Delete the object: its content goes with it, after the grace time.",
+    )
 
 
 class LocalObjects:
@@ -95,6 +112,13 @@ class LocalObjects:
 
     async def collect(self, before: int, limit: int) -> Collected:
         return await self._store.collect(before, limit, self._is_referred_to)
+
+    async def delete_blob(self, digest: Digest) -> bool:
+        return await self._store.delete_unless(digest, self._check_unnamed)
+
+    def _check_unnamed(self, batch: WriteBatch, digest: Digest) -> None:
+        if self._is_referred_to(batch, digest):
+            raise named_by_objects(digest)
 
     async def look(self, digests: Sequence[Digest]) -> list[Look]:
         def standings(batch: WriteBatch) -> list[Standing]:

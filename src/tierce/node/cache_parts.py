@@ -7,6 +7,7 @@ from tierce.blobs.store import BlobStore
 from tierce.names.index import Index
 from tierce.names.store import ObjectStore
 from tierce.node.arriving import Arriving
+from tierce.node.checked_eviction import CheckedObjects
 from tierce.node.evicting import Evicting
 from tierce.node.guarding import GuardedIndex, GuardedObjects, GuardedStore
 from tierce.node.names_parts import Names
@@ -24,6 +25,7 @@ class CacheParts:
     store: BlobStore
     limited: Evicting | None = None
     room: Arriving | None = None
+    checked: CheckedObjects | None = None
 
     def may_hold(self, size: int) -> bool:
         """Whether an object of so many bytes can be cached at all."""
@@ -38,8 +40,11 @@ def cache_parts(names: Names, store: BlobStore, wall_clock: Callable[[], int]) -
     """Put them together. ``wall_clock`` gives nanoseconds since 1970."""
     if not names.cache_limit_bytes:
         return CacheParts(names.objects, names.objects, names.index, store)
+    checked = None
+    if names.upstream is not None:
+        checked = CheckedObjects(names.objects, store, names.index, names.upstream)
     limited = Evicting(
-        names.objects,
+        checked or names.objects,
         names.index,
         names.cache_rows,
         names.cache_limit_bytes,
@@ -53,4 +58,5 @@ def cache_parts(names: Names, store: BlobStore, wall_clock: Callable[[], int]) -
         GuardedStore(store, room),
         limited,
         room,
+        checked,
     )

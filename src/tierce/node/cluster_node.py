@@ -92,7 +92,9 @@ class ClusterNode:
         self.placement = PlacementCell(View.of(me.node_id, [me], is_seeking=seeking))
         self._tierce = TiercePeers(transport)
         peers = DialectPeers({"tierce": self._tierce, **(other_peers or {})})
-        self.path = DataPath(store, spooler, space, peers, self.placement, self._missing)
+        self.path = DataPath(
+            store, spooler, space, peers, self.placement, self._missing, names.objects.delete_blob
+        )
         self.names = NamesWork(
             names,
             me.node_id,
@@ -162,6 +164,7 @@ class ClusterNode:
             control=self._asked_by_peer,
             names=self.names.service.exchange,
             is_named=lambda digest: bool(names.index.refers(digest)),
+            delete=names.objects.delete_blob,
         )
 
     async def run(self) -> None:
@@ -174,9 +177,14 @@ class ClusterNode:
             tasks.create_task(self._watch_space())
             tasks.create_task(self.names.run())
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether this node was to be emptied, and has nothing left that others may need."""
+        return self.healer.is_drained and not self.names.has_queue
+
     async def leave(self) -> None:
         """Say farewell: for good if this node was emptied, otherwise only that it is down."""
-        await self.gossip.leave(State.LEFT if self.healer.is_drained else State.DOWN)
+        await self.gossip.leave(State.LEFT if self.is_drained else State.DOWN)
 
     async def close(self) -> None:
         """Give up requests under way."""
@@ -303,7 +311,8 @@ class ClusterNode:
                 "free_bytes": space.free,
                 "reserve_bytes": space.reserve,
             },
-            "drained": self.healer.is_drained,
+            "drained": self.is_drained,
+            "names": self.names.status(),
             "scrub": self.scrub.status(),
             "healing": self.healer.status(),
         }

@@ -5,7 +5,7 @@ up to date: whoever does that gives each new view to the :class:`PlacementCell`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
@@ -37,7 +37,10 @@ class PlacementCell:
 
 
 class DataPath:
-    """Reads and writes of one process. ``on_missing`` hears of blobs that should be here and are not."""
+    """Reads and writes of one process. ``on_missing`` hears of blobs that should be here and are not.
+
+    ``delete_here`` removes this node's copy, and refuses to for the content of an object.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,9 @@ class DataPath:
         peers: Peers,
         placement: Callable[[], Placement],
         on_missing: Callable[[Digest], None],
+        delete_here: Callable[[Digest], Awaitable[bool]] | None = None,
     ) -> None:
+        self._delete_here = delete_here or store.delete
         self._local = store
         self._peers = peers
         self._placement = placement
@@ -118,7 +123,7 @@ class DataPath:
         """
         placement = self._placement()
         if placement.is_alone:
-            return await self._local.delete(digest)
+            return await self._delete_here(digest)
         if placement.view.is_seeking:
             raise Unavailable(
                 f"{digest} can't be deleted: this node has not yet reached any node that it is to join",

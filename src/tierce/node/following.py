@@ -17,6 +17,7 @@ from tierce.core.limits import (
     COPY_PAGE_RECORDS,
     COPY_POLL_SECONDS,
     COPY_RETRY_SECONDS,
+    FOLLOW_HELD_SECONDS,
     FOLLOW_SAVE_SECONDS,
 )
 from tierce.names.changes import Position, resume
@@ -53,6 +54,8 @@ class Follower:
         self._gate = asyncio.Semaphore(at_once)
         self._retry_seconds = retry_seconds
         self.undone: dict[tuple[str, str], int] = {}
+        self._running: dict[tuple[str, str], tuple[int, asyncio.Task[None]]] = {}
+        self._mistake: BaseException | None = None
         self.last_error = ""
         self._reached = self._saved = 0
         self._retry_at = self._save_at = 0.0
@@ -60,19 +63,25 @@ class Follower:
 
     @property
     def waiting(self) -> int:
-        """How many changes could not be done yet."""
-        return len(self.undone)
+        """How many changes may not be done yet: those that failed, and those not looked at."""
+        unread = max(0, self._index.last_seq() - self._reached)
+        return len(self.undone) + len(self._running) + unread
 
     async def run(self) -> None:
         """Follow until cancelled."""
         self._reached = self._saved = self._resumed()
-        while True:
-            try:
-                if not await self._step():
-                    await asyncio.sleep(COPY_POLL_SECONDS)
-            except TierceError as error:
-                log.error("%s: the feed could not be followed: %s", self._name, error)
-                await asyncio.sleep(self._retry_seconds)
+        try:
+            while True:
+                try:
+                    if not await self._step():
+                        await asyncio.sleep(COPY_POLL_SECONDS)
+                except TierceError as error:
+                    log.error("%s: the feed could not be followed: %s", self._name, error)
+                    await asyncio.sleep(self._retry_seconds)
+                if self._mistake is not None:
+                    raise self._mistake
+        finally:
+            await self._give_up()
 
     async def _step(self) -> bool:
         """Do what there is to do next; False if there is nothing now."""
@@ -94,7 +103,8 @@ class Follower:
 
     async def _save(self) -> None:
         """Remember how far all is done."""
-        done = min(self.undone.values(), default=self._reached + 1) - 1
+        open_ones = [*self.undone.values(), *(seq for seq, _ in self._running.values())]
+        done = min(open_ones, default=self._reached + 1) - 1
         now = asyncio.get_running_loop().time()
         if done > self._saved and now >= self._save_at:
             self._save_at = now + FOLLOW_SAVE_SECONDS
@@ -117,7 +127,35 @@ class Follower:
         return self._index.epochs()[-1].name, seq
 
     async def _do(self, changes: list[Change]) -> None:
-        await asyncio.gather(*(self._one(each) for each in changes if self._concerns(each)))
+        """Begin work on those that concern it, and wait for it; but not for what takes very long."""
+        begun = [self._begin(each) for each in changes if self._concerns(each)]
+        tasks = [each for each in begun if each is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=FOLLOW_HELD_SECONDS)
+        while len(self._running) >= COPY_PAGE_RECORDS:
+            running = [task for _, task in self._running.values()]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+
+    def _begin(self, change: Change) -> "asyncio.Task[None] | None":
+        name = change.record.bucket, change.record.key
+        if name in self._running:  # one of a name at a time: the later one when that is done
+            self.undone[name] = min(change.seq, self.undone.get(name, change.seq))
+            return None
+        task = asyncio.create_task(self._one(change))
+        self._running[name] = change.seq, task
+        task.add_done_callback(lambda done: self._ended(name, done))
+        return task
+
+    def _ended(self, name: tuple[str, str], task: "asyncio.Task[None]") -> None:
+        self._running.pop(name, None)
+        if not task.cancelled() and task.exception() is not None:
+            self._mistake = task.exception()
+
+    async def _give_up(self) -> None:
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _retry(self) -> None:
         """Try some again, those first that were not tried for the longest time."""
@@ -127,14 +165,14 @@ class Follower:
         changes = []
         for bucket, key in names:
             seq = self.undone.get((bucket, key))
-            if seq is None:
+            if seq is None or (bucket, key) in self._running:
                 continue
             record = self._index.get(bucket, key)
             if record is None or not self._concerns(change := Change(seq, record)):
                 del self.undone[bucket, key]
             else:
                 changes.append(change)
-        await asyncio.gather(*map(self._one, changes))
+        await self._do(changes)
         if not self._round:
             self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
 

@@ -115,6 +115,10 @@ class GuardedObjects:
         """See ObjectStore."""
         return await self._objects.collect(before, limit)
 
+    async def delete_blob(self, digest: Digest) -> bool:
+        """See ObjectStore."""
+        return await self._objects.delete_blob(digest)
+
     async def look(self, digests: Sequence[Digest]) -> list[Look]:
         """See ObjectStore."""
         return await self._objects.look(digests)
@@ -179,6 +183,10 @@ class GuardedIndex:
     def last_seq(self) -> int:
         """See Index."""
         return self._index.last_seq()
+
+    async def reserve(self, now: int) -> int:
+        """See Index."""
+        return await self._index.reserve(now)
 
     def latest(self) -> int:
         """See Index."""

@@ -13,12 +13,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobInfo, BlobStore
-from tierce.cluster.healing import RING, Keep, Plan, needs_plan, plan, whom_to_ask
+from tierce.cluster.healing import RING, Keep, needs_plan, plan, whom_to_ask
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
@@ -37,32 +37,13 @@ from tierce.core.limits import (
     SURVEY_UNSETTLED_SECONDS,
 )
 from tierce.node.fetcher import Fetcher
+from tierce.node.heal_numbers import Numbers
 from tierce.node.keeping import Keeping
 from tierce.node.pacing import Pace
 from tierce.node.peers import Peers
 from tierce.node.pushing import Pusher, Task, unclaimed
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Numbers:
-    """What a survey found, for the blobs that this node is responsible for. Sizes in bytes."""
-
-    responsible_blobs: int = 0
-    below_target: int = 0
-    at_target: int = 0
-    over_target: int = 0
-    bytes_to_move: int = 0
-
-    def count(self, copies: int, placement: Placement, blobs: int = 1) -> None:
-        """Count ``blobs`` with so many copies each."""
-        if copies < placement.replication:
-            self.below_target = max(0, self.below_target + blobs)
-        elif copies > placement.max_replication:
-            self.over_target = max(0, self.over_target + blobs)
-        else:
-            self.at_target = max(0, self.at_target + blobs)
 
 
 class Healer:
@@ -92,7 +73,7 @@ class Healer:
         self._keeping = keeping
         self._wall_clock = wall_clock
         self._silent = False
-        self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second))
+        self._pusher = Pusher(store, peers, placement, Pace(bytes_per_second), self._is_needed_here)
         self._changed = asyncio.Event()
         self._hinted: dict[Digest, None] = {}
         self._hinted_until: dict[Digest, float] = {}
@@ -276,7 +257,7 @@ class Healer:
                 again.append(info)
                 continue
             if decided.rank == 0:
-                _count(found, info, decided, placement)
+                found.add(info, decided, placement)
             if decided.push_to and decided.rank:
                 # It is another one's to push; but if that one does not get around to it, this does.
                 seen = seen_below[info.digest] = self._seen_below.get(info.digest, 0) + 1
@@ -355,6 +336,11 @@ class Healer:
     def _keeps(self, digests: Sequence[Digest]) -> list[Keep]:
         return self._keeping.keeps(digests) if self._keeping else [RING] * len(digests)
 
+    def _is_needed_here(self, digest: Digest) -> bool:
+        """Whether a level wants the copy just here, wherever else it is."""
+        (keep,) = self._keeps([digest])
+        return keep.by_level and not self._placement().me.draining
+
     def _wants(self, digest: Digest, placement: Placement) -> bool:
         if self._keeping is not None:
             return self._keeping.wants(digest, placement)
@@ -391,9 +377,3 @@ class Healer:
             await blob.aclose()
         log.info("%s was missing here, and was fetched", digest)
         return blob.size
-
-
-def _count(found: Numbers, info: BlobInfo, decided: Plan, placement: Placement) -> None:
-    found.responsible_blobs += 1
-    found.bytes_to_move += len(decided.push_to) * info.size
-    found.count(decided.copies, placement)

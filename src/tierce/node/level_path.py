@@ -23,9 +23,9 @@ from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Unavailable
-from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS
+from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS, MEND_TRIES_COUNT
 from tierce.names.index import Index
-from tierce.names.record import FULL, LOCAL, Record, stamp
+from tierce.names.record import FULL, LOCAL, Record
 from tierce.names.store import ObjectStore, named_by
 from tierce.node.data_path import DataPath
 from tierce.node.object_path import RecordPeers, tombstone
@@ -110,7 +110,7 @@ class LevelPath:
             return await self._objects.put(spool, draft, now=self._wall_clock()), False
         upstream = self._required()
         self._placement().check_reached()
-        record = self._stamped(named_by(spool, draft))
+        record = await self._stamped(named_by(spool, draft))
         if self._mode == "behind":
             return await self._keep(spool, record, over), True
         source = SpoolSource(spool)
@@ -184,6 +184,8 @@ class LevelPath:
             raise NotFound(f"{key} is not known here, and there is no upstream to ask")
         for _ in range(FETCH_TRIES_COUNT):
             record = await self._fill(key)
+            if record.deleted:
+                raise NotFound(f"{key} was deleted")
             try:
                 if await self.is_here(record):
                     blob = await self._blobs.open(record.content)
@@ -205,14 +207,23 @@ class LevelPath:
         return record
 
     async def mend(self, record: Record) -> None:
-        """Put the content in force into the upstream again, after something older went there."""
-        if self._upstream is None or record.deleted or not record.is_upstream:
-            return
-        blob = await self._blobs.open(record.content, first=(record.node,))
-        try:
-            await self._upstream.upload(record, blob)
-        finally:
-            await blob.aclose()
+        """Put the content in force into the upstream again, after something older went there.
+
+        And once more, should that be overtaken meanwhile. If it never settles, or this ends here,
+        the content is put there by who would drop it from the cache (checked_eviction.py).
+        """
+        for _ in range(MEND_TRIES_COUNT):
+            if self._upstream is None or record.deleted or not record.is_upstream:
+                return
+            blob = await self._blobs.open(record.content, first=(record.node,))
+            try:
+                await self._upstream.upload(record, blob)
+            finally:
+                await blob.aclose()
+            now = self._index.get(record.bucket, record.key)
+            if now is None or now.rank == record.rank:
+                return
+            record = now
 
     def _required(self) -> Upstream:
         if self._upstream is None:
@@ -222,8 +233,8 @@ class LevelPath:
             )
         return self._upstream
 
-    def _stamped(self, draft: Record) -> Record:
-        timestamp = stamp(self._wall_clock(), self._index.latest())
+    async def _stamped(self, draft: Record) -> Record:
+        timestamp = await self._index.reserve(self._wall_clock())
         return msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
 
     async def _keep(self, spool: Spool, record: Record, over: Record | None) -> Record:
@@ -309,6 +320,8 @@ class LevelPath:
     async def _copy(self, record: Record) -> OpenBlob:
         """Take over the content of a record from another node, and open it; or only open it."""
         blob = await self._blobs.open(record.content, first=(record.node,))
+        if self._placement().me.draining:
+            return blob
         if self._spooler.space.why_not(blob.size, in_file=blob.data is None) is not None:
             return blob
         try:

@@ -82,6 +82,9 @@ class NamesWork:
             names.upstream,
             grace_seconds=names.grace_seconds,
             may_keep=cache.may_keep,
+            is_draining=lambda: placement().me.draining,
+            has_heard_all=self.sync.caught_up,
+            keeps_all=cache.limited is None,
             wall_clock=wall_clock,
         )
         self.paths = object_paths(
@@ -112,7 +115,14 @@ class NamesWork:
         await self.filler.close()
         if self.cache.limited is not None:
             await self.cache.limited.close()
+        if self.cache.checked is not None:
+            await self.cache.checked.close()
         await self._peers.close()
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether this node has something that only it can give to the upstream."""
+        return self._tending.uploads_waiting > 0
 
     def status(self) -> dict[str, Any]:
         """How many names there are, and how the exchange and the background work are getting on."""

@@ -22,7 +22,13 @@ from tierce.core.errors import (
     TierceError,
     Unavailable,
 )
-from tierce.core.limits import DELETED_MEMORY_SECONDS, DISK_THREADS, PEER_BATCH_BYTES
+from tierce.core.limits import (
+    DELETED_MEMORY_SECONDS,
+    DISK_THREADS,
+    PEER_BATCH_BYTES,
+    RECORD_COMES_SECONDS,
+)
+from tierce.names.store import named_by_objects
 from tierce.node import peer_messages as messages
 from tierce.node.peers import Incoming, Small
 
@@ -54,6 +60,7 @@ class BlobService:
         control: Callable[[str, bytes], Awaitable[bytes]],
         names: Callable[[str, bytes], Awaitable[bytes]] = _no_names,
         is_named: Callable[[Digest], bool] = lambda _: False,
+        delete: Callable[[Digest], Awaitable[bool]] | None = None,
     ) -> None:
         self._store = store
         self._spooler = spooler
@@ -64,6 +71,8 @@ class BlobService:
         self._control = control
         self._names = names
         self._is_named = is_named
+        self._delete_blob = delete or store.delete
+        self._expected: dict[Digest, float] = {}
         self._deleted: dict[Digest, float] = {}
 
     async def exchange(self, path: str, body: bytes) -> bytes:
@@ -104,6 +113,8 @@ class BlobService:
             # While it came, it may have been deleted, or this node been told to empty itself.
             self._check_taken(name, healing=healing)
             self._condemned.pop(name, None)
+            if managed and not healing:
+                self._record_comes(name)
             created = await self._store.put(spool, managed=managed)
         finally:
             await spool.discard()
@@ -158,6 +169,8 @@ class BlobService:
                 await spool.write(blob.data)
                 await spool.finish()
                 self._condemned.pop(blob.digest, None)
+                if managed and not healing:
+                    self._record_comes(blob.digest)
                 return await self._store.put(spool, managed=managed)
             finally:
                 await spool.discard()
@@ -220,11 +233,28 @@ class BlobService:
         for digest in request.digests:
             if self._is_named(digest):
                 raise named_by_objects(digest)
+            self._check_no_record_comes(digest)
         for digest in request.digests:
             self.deleted(digest)
         return messages.DeleteAnswer(
-            [await self._store.delete(digest) for digest in request.digests]
+            [await self._delete_blob(digest) for digest in request.digests]
         )
+
+    def _record_comes(self, digest: Digest) -> None:
+        """A copy was put for the sake of a record: it is on its way."""
+        now = asyncio.get_running_loop().time()
+        self._expected.pop(digest, None)
+        self._expected[digest] = now + RECORD_COMES_SECONDS
+        while self._expected[oldest := next(iter(self._expected))] <= now:
+            del self._expected[oldest]
+
+    def _check_no_record_comes(self, digest: Digest) -> None:
+        """Raise Conflict for a blob that is just becoming the content of an object."""
+        if self._expected.get(digest, 0.0) > asyncio.get_running_loop().time():
+            raise Conflict(
+                f"{digest} was just put as the content of an object",
+                hint="Delete the object, or try again in a minute.",
+            )
 
     def _check_meant(self, node_id: str) -> None:
         """Raise Unavailable if another node is meant, whose address this one has now."""
@@ -242,14 +272,6 @@ class BlobService:
             self._deleted.pop(digest, None)
         elif self.was_deleted(digest):
             raise Conflict(f"{digest} was deleted", hint="Delete it on the other nodes too.")
-
-
-def named_by_objects(digest: Digest) -> Conflict:
-    """Why a blob that objects consist of can't be deleted."""
-    return Conflict(
-        f"{digest} is the content of an object",
-        hint="Delete the object: its content goes with it, after the grace time.",
-    )
 
 
 def _read(body: bytes, kind: type[T]) -> T:

@@ -47,11 +47,20 @@ class Done:
 
 
 class Pusher:
-    """Carries out plans. ``pace`` limits the bytes that are pushed."""
+    """Carries out plans. ``pace`` limits the bytes that are pushed.
+
+    ``is_needed_here`` says whether a copy must stay, though others have enough.
+    """
 
     def __init__(
-        self, store: BlobStore, peers: Peers, placement: Callable[[], Placement], pace: Pace
+        self,
+        store: BlobStore,
+        peers: Peers,
+        placement: Callable[[], Placement],
+        pace: Pace,
+        is_needed_here: Callable[[Digest], bool] = lambda _: False,
     ) -> None:
+        self._is_needed_here = is_needed_here
         self._store = store
         self._peers = peers
         self._placement = placement
@@ -241,6 +250,8 @@ class Pusher:
             if late or self._placement().substance != placement.substance:
                 return
             needed = task.plan.proofs or placement.replication
+            if self._is_needed_here(task.info.digest):
+                continue  # a record came to need it since the plan was made
             is_proved = proofs.get(task.info.digest, 0) >= needed
             # Claimed since: the witnesses don't know that yet, so that the claim would go with it.
             (is_managed,) = self._store.managed([task.info.digest])

@@ -206,6 +206,14 @@ class RecordSync:
 
     # Push
 
+    def _is_ours(self, record: Record) -> bool:
+        """Whether it is for this node to push a record: its own, or one whose node is no member.
+
+        Such a one came from the upstream, where a cluster before this one had put it.
+        """
+        view = self._view()
+        return record.node == view.me or view.find(record.node) is None
+
     async def _push_changes(self, peer: SyncPeer) -> None:
         """Send a member this node's own changes, as they come, from now on."""
         cursor = self._index.last_seq()
@@ -219,7 +227,7 @@ class RecordSync:
                 continue
             try:
                 changes = await self._index.changes(cursor, PEER_BATCH_BLOBS)
-                own = [each.record for each in changes if each.record.node == self._view().me]
+                own = [each.record for each in changes if self._is_ours(each.record)]
                 if own:
                     await self._peers.push(peer.member, own)
                 cursor = changes[-1].seq if changes else last

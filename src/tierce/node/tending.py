@@ -22,11 +22,15 @@ from tierce.core.limits import (
     COLLECT_INTERVAL_SECONDS,
     COLLECT_PAGE_BLOBS,
     COPY_AT_ONCE,
+    COPY_PAGE_RECORDS,
+    LOOK_THROUGH_PAUSE_SECONDS,
+    LOOK_THROUGH_SECONDS,
     UPLOAD_AT_ONCE,
 )
 from tierce.names.index import Change, Index
 from tierce.names.record import FULL, LOCAL, Record
 from tierce.names.store import ObjectStore
+from tierce.node.checked_eviction import has_content
 from tierce.node.data_path import DataPath
 from tierce.node.filling import Filler
 from tierce.node.following import Follower
@@ -41,7 +45,8 @@ class Tending:
     """The background work of one node. ``wall_clock`` gives nanoseconds since 1970.
 
     ``may_keep`` says whether there is room for a copy of so many bytes without dropping others; it
-    raises Unavailable while that is not known.
+    raises Unavailable while that is not known. ``has_heard_all``: no other node's records are new.
+    ``keeps_all``: every copy of level 2 is to be here, as there is no limit to what is kept.
     """
 
     def __init__(
@@ -57,6 +62,9 @@ class Tending:
         *,
         grace_seconds: float,
         may_keep: Callable[[int], bool] = lambda _: True,
+        is_draining: Callable[[], bool] = lambda: False,
+        has_heard_all: Callable[[], bool] = lambda: True,
+        keeps_all: bool = True,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._node_id = node_id
@@ -69,6 +77,9 @@ class Tending:
         self._upstream = upstream
         self._grace_seconds = grace_seconds
         self._may_keep = may_keep
+        self._is_draining = is_draining
+        self._has_heard_all = has_heard_all
+        self._keeps_all = keeps_all
         self._wall_clock = wall_clock
         self._copier = Follower(
             "copies", index, self._concerns_copies, self._copy, at_once=COPY_AT_ONCE
@@ -83,8 +94,15 @@ class Tending:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._copier.run())
             tasks.create_task(self._collect_forever())
+            if self._keeps_all:
+                tasks.create_task(self._look_through_forever())
             if self._upstream is not None:
                 tasks.create_task(self._uploader.run())
+
+    @property
+    def uploads_waiting(self) -> int:
+        """How many objects the upstream may still lack that this node took."""
+        return 0 if self._upstream is None else self._uploader.waiting
 
     def status(self) -> dict[str, Any]:
         """What was done since the start, and what waits."""
@@ -92,7 +110,7 @@ class Tending:
             "copied": self.copied,
             "copies_waiting": self._copier.waiting,
             "uploaded": self.uploaded,
-            "uploads_waiting": self._uploader.waiting,
+            "uploads_waiting": self.uploads_waiting,
             "upload_error": self._uploader.last_error or None,
             "fetched": self._filler.fetched_objects,
             "fetched_bytes": self._filler.fetched_bytes,
@@ -105,6 +123,8 @@ class Tending:
 
     async def _copy(self, change: Change) -> None:
         """Have the content of an object of level 2 here."""
+        if self._is_draining():  # tried again, should this node stay
+            raise Unavailable("this node is being drained", hint="Nothing is copied to it.")
         record = change.record
         digest = record.content
         try:
@@ -153,18 +173,22 @@ class Tending:
         )
 
     async def _upload(self, change: Change) -> None:
-        """Give the upstream what it has not."""
+        """Give the upstream what it has not. After a crash it may have it already."""
         assert self._upstream is not None
         record = change.record
-        blob = await self._blobs.open(record.content)
-        try:
-            await self._upstream.upload(record, blob)
-        finally:
-            await blob.aclose()
+        now = self._index.get(record.bucket, record.key)
+        if now is None or now.rank != record.rank:
+            return  # what took its place is a change of its own
+        if not await has_content(self._upstream, record):
+            blob = await self._blobs.open(record.content)
+            try:
+                await self._upstream.upload(record, blob)
+            finally:
+                await blob.aclose()
         await self._index.merge([msgspec.structs.replace(record, is_upstream=True)])
         self.uploaded += 1
         now = self._index.get(record.bucket, record.key)
-        if now is not None and now.rank != record.rank and now.is_upstream:
+        if now is not None and now.rank != record.rank and now.level > LOCAL and now.digest:
             await self._mend(now)
 
     async def _mend(self, record: Record) -> None:
@@ -176,12 +200,31 @@ class Tending:
         finally:
             await blob.aclose()
 
+    async def _look_through_forever(self) -> None:
+        """Have again what was here and is not: a bad copy that nobody could replace at the time."""
+        while True:
+            reached = 0
+            while page := await self._index.changes(reached, COPY_PAGE_RECORDS):
+                for change in page:
+                    if self._concerns_copies(change):
+                        await self._copy_quietly(change)
+                reached = page[-1].seq
+                await asyncio.sleep(LOOK_THROUGH_PAUSE_SECONDS)
+            await asyncio.sleep(LOOK_THROUGH_SECONDS)
+
+    async def _copy_quietly(self, change: Change) -> None:
+        try:
+            await self._copy(change)
+        except TierceError as error:
+            log.info("%s is missing here, and can't be had now: %s", change.record.key, error)
+
     async def _collect_forever(self) -> None:
         # After a long rest there may be copies whose records are still to come.
         await asyncio.sleep(self._grace_seconds)
         while True:
             try:
-                await self.collect()
+                if self._has_heard_all():
+                    await self.collect()
             except TierceError as error:
                 log.error("blobs without records could not be collected: %s", error)
             await asyncio.sleep(COLLECT_INTERVAL_SECONDS)

@@ -13,7 +13,7 @@ from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, BlobStore, Counts, OpenBlob
 from tierce.core.digest import Digest
 from tierce.core.errors import TooLarge
-from tierce.node.peer_service import named_by_objects
+from tierce.names.store import named_by_objects
 
 
 class Stored(NamedTuple):

@@ -18,7 +18,7 @@ from tierce.names.changes import Epoch
 from tierce.names.index import Change, Check, NameCounts
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record, merge, stamp
-from tierce.names.store import named_by
+from tierce.names.store import named_by, named_by_objects
 from tierce.testing.sim_disk import SimDisk, SimStore, content_of
 from tierce.testing.sim_process import Process
 
@@ -48,6 +48,15 @@ class SimIndex:
     async def merge(self, records: Sequence[Record]) -> list[bool]:
         """See Index."""
         return await self.commit(lambda: [self.merge_now(record) for record in records])
+
+    async def reserve(self, now: int) -> int:
+        """See Index."""
+
+        def change() -> int:
+            self._memory.clock = stamp(now, self._memory.clock)
+            return self._memory.clock
+
+        return await self.commit(change)
 
     async def drop(self, bucket: str, key: str, timestamp: int) -> bool:
         """See Index."""
@@ -188,6 +197,16 @@ class SimObjects:
             return result
 
         return await self._index.commit(both)
+
+    async def delete_blob(self, digest: Digest) -> bool:
+        """See ObjectStore."""
+
+        def change() -> bool:
+            if self._index.refers(digest):
+                raise named_by_objects(digest)
+            return self._disk.apply(digest, None)
+
+        return await self._index.commit(change)
 
     async def collect(self, before: int, limit: int) -> Collected:
         """See ObjectStore."""

@@ -350,6 +350,9 @@ class NameCluster(SimCluster):
                     raise Violation(f"{name} was deleted, and can be read")
             elif found is None and self._may_be_gone(record):
                 self.counts["contents gone, or too large for the cache"] += 1
+            elif found is not None and top(self.indexes)[name].rank > record.rank:
+                # Nobody had it but the upstream, which had what a failed put left there.
+                self.counts["failed puts fetched from the upstream"] += 1
             elif found != self.history.body(record.digest):
                 raise Violation(
                     f"{name} is {record.digest}, and was read as {found and len(found)}"

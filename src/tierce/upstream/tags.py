@@ -86,6 +86,10 @@ def _is_allowed(character: str) -> bool:
     return character in _MARKS or unicodedata.category(character)[0] in "LNZ"
 
 
+class CantSign(Passing):
+    """There are no credentials to be had for a request of our own."""
+
+
 class Tagger:
     """Sets tags of objects in one bucket. ``state`` is for the status: unknown, on, or why not."""
 
@@ -103,7 +107,11 @@ class Tagger:
         """
         async with self._lock:  # the first to come asks, the others wait for what it finds
             if self.state == "unknown":
-                await self._find_out(key)
+                try:
+                    await self._find_out(key)
+                except CantSign as error:
+                    # OpenDAL has credentials, so all else works: that is not to fail for tags.
+                    self._switch_off(error.message)
         if self.state != "on":
             return
         status, _, _ = await self._send("PUT", key, document(tags))
@@ -169,7 +177,7 @@ class Tagger:
         try:
             return self._signed_by_botocore(method, url, body)
         except failures.BotoCoreError as error:
-            raise Passing(
+            raise CantSign(
                 f"botocore can't sign a request for tags: {str(error)[:200]}",
                 hint="Check the profile or role that the credentials come from.",
             ) from None
@@ -179,7 +187,7 @@ class Tagger:
             session = importlib.import_module("botocore.session")
             found = session.Session(profile=self._place.profile or None).get_credentials()
             if found is None:
-                raise Passing(
+                raise CantSign(
                     "botocore finds no credentials to set tags with",
                     hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role.",
                 )

@@ -21,7 +21,7 @@ from tierce.names.cached import Evicted, Look, Standing
 from tierce.names.index import Check, Index
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
-from tierce.names.store import named_by
+from tierce.names.store import named_by, named_by_objects
 from tierce.node.avoiding import Avoiding
 from tierce.node.data_path import PlacementCell
 from tierce.node.fetcher import Fetcher
@@ -423,6 +423,11 @@ class FakeObjects:
 
     async def collect(self, before: int, limit: int) -> Collected:
         return Collected(0, [])
+
+    async def delete_blob(self, digest: Digest) -> bool:
+        if self._index.refers(digest):
+            raise named_by_objects(digest)
+        return await self._store.delete(digest)
 
     async def look(self, digests: Sequence[Digest]) -> list[Look]:
         sizes = await self._store.sizes(digests)

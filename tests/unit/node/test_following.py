@@ -161,13 +161,13 @@ def test_what_failed_is_tried_again_with_the_record_as_it_is_then() -> None:
         old = await feed.put("key", "old")
         follower = worker.follower()
         async with running(follower.run()):
-            await until(lambda: follower.waiting == 1)
+            await until(lambda: len(follower.undone) == 1)
             new = await feed.put("key", "new")
             await until(lambda: seen[-1].record == new)
             assert seen[0].record == old
             worker.failing.clear()
             await until(lambda: worker.done == ["key"])
-            assert follower.waiting == 0
+            assert len(follower.undone) == 0
 
     on_feed(check)
 
@@ -194,9 +194,9 @@ def test_what_concerns_nobody_any_more_is_not_waited_for() -> None:
         await feed.put("key")
         follower = worker.follower()
         async with running(follower.run()):
-            await until(lambda: follower.waiting == 1)
+            await until(lambda: len(follower.undone) == 1)
             await feed.put("key", deleted=True)
-            await until(lambda: follower.waiting == 0)
+            await until(lambda: len(follower.undone) == 0)
             await asyncio.sleep(1)
         tried = len(worker.tried)
         async with running(worker.follower().run()):
@@ -212,7 +212,7 @@ def test_new_changes_do_not_wait_for_what_fails_and_takes_its_time() -> None:
         await put_all(feed, numbered(COPY_PAGE_RECORDS))
         follower = worker.follower(at_once=8)
         async with running(follower.run()):
-            await until(lambda: follower.waiting == COPY_PAGE_RECORDS)
+            await until(lambda: len(follower.undone) == COPY_PAGE_RECORDS)
             worker.seconds = 10.0  # a whole round takes more than ten minutes
             await asyncio.sleep(6)
             await feed.put("new")
@@ -228,7 +228,7 @@ def test_all_that_failed_gets_its_turn() -> None:
         await put_all(feed, keys)
         follower = worker.follower()
         async with running(follower.run()):
-            await until(lambda: follower.waiting == len(keys))
+            await until(lambda: len(follower.undone) == len(keys))
             worker.failing = set(keys[:-1])
             await until(lambda: worker.done == keys[-1:])
 
@@ -300,10 +300,10 @@ def test_memory_stays_bounded_while_everything_fails(monkeypatch: pytest.MonkeyP
         follower = worker.follower()
         async with running(follower.run()):
             await asyncio.sleep(60)
-            assert 100 <= follower.waiting <= COPY_PAGE_RECORDS
+            assert 100 <= len(follower.undone) <= COPY_PAGE_RECORDS
             worker.failing.clear()
             await until(lambda: set(worker.done) == set(keys), 200)
-            await until(lambda: follower.waiting == 0)
+            await until(lambda: len(follower.undone) == 0)
 
     on_feed(check)
 

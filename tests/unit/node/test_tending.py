@@ -179,8 +179,8 @@ def test_what_is_queued_gets_to_the_upstream_and_its_record_says_so(tmp_path: Pa
         await keep_here(bench, queued())
         work = tending(bench)
         async with running(work.run()):
-            await until(lambda: work.status()["uploads_waiting"] == 1)
-            assert work.status()["upload_error"]
+            await until(lambda: work.status()["upload_error"] is not None)
+            assert work.status()["uploads_waiting"] == 1
             bench.upstream.is_down = False
             await until(lambda: work.uploaded == 1)
         assert in_upstream(bench) == DATA
