@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ulid import ULID
@@ -123,14 +123,6 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             held.push_async_callback(names.upstream.aclose)
         records = NamesPeers(transport, me=settings.node_id)
         held.push_async_callback(records.close)
-
-        async def fill(key: str) -> Record:
-            await control.call("fill", {"key": key}, FILL_SECONDS)
-            found = names.index.get(NEAR_CACHE_BUCKET, key)
-            if found is None or found.deleted:
-                raise NotFound(f"{key} was deleted")
-            return found
-
         room = RoomOrders(control.call, names.cache_rows) if names.cache_limit_bytes else None
         objects = object_paths(
             names,
@@ -142,7 +134,7 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             records,
             transport,
             placement,
-            fill_here=fill,
+            fill_here=_filling(control, names),
             room=room,
             wall_clock=time.time_ns,
         )
@@ -161,6 +153,19 @@ async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncItera
             yield Parts(disk, path, names, objects, journal, control, control.status)
         finally:
             await _cancel(*following, *reports.values())
+
+
+def _filling(control: AgentClient, names: Names) -> Callable[[str], Awaitable[Record]]:
+    """How a worker has its agent fetch an object from the upstream."""
+
+    async def fill(key: str) -> Record:
+        await control.call("fill", {"key": key}, FILL_SECONDS)
+        found = names.index.get(NEAR_CACHE_BUCKET, key)
+        if found is None or found.deleted:
+            raise NotFound(f"{key} was deleted")
+        return found
+
+    return fill
 
 
 @contextlib.asynccontextmanager

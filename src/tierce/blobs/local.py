@@ -233,16 +233,24 @@ class LocalStore:
     ) -> bool:
         """As :meth:`delete`, but for what ``check`` forbids by raising, in the same transaction."""
 
-        def change(batch: WriteBatch) -> bool:
-            check(batch, digest)
-            return self.packed.delete_in(batch, digest)
+        mark = b""
 
         def is_wanted_gone() -> bool:
+            nonlocal mark
             with self._environment.snapshot() as batch:
                 check(batch, digest)
+                mark = bytes(batch.get(MANAGED, key_of(digest)) or b"")
             return True
 
         in_file = await self.files.remove_if(digest, is_wanted_gone)
+
+        def change(batch: WriteBatch) -> bool:
+            now = bytes(batch.get(MANAGED, key_of(digest)) or b"")
+            check(batch, digest)
+            if in_file and (now != mark or self.files.has_in(batch, digest)):
+                return False  # somebody is putting it again
+            return self.packed.delete_in(batch, digest)
+
         return await self._environment.write(change) or in_file
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:

@@ -280,7 +280,7 @@ class Settings:
     cache_limit_bytes: int = _setting(
         0,
         kinds.size(),
-        "Most bytes that this node keeps of what the upstream has too; 0 is no limit.",
+        "Most that this node keeps of what the upstream has too, in bytes; 0 is no limit.",
     )
     objstore_debug: Listen | None = _setting(
         None,

@@ -15,9 +15,9 @@ from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, TierceError
-from tierce.names.cached import Evicted, Look, Standing
+from tierce.names.cached import Evicted, Look, Standing, is_safe
 from tierce.names.index import Check, Index
-from tierce.names.record import Record
+from tierce.names.record import Record, merge
 from tierce.names.store import ObjectStore
 from tierce.upstream.tier import Upstream
 
@@ -26,10 +26,18 @@ log = logging.getLogger(__name__)
 
 async def has_content(upstream: Upstream, record: Record) -> bool:
     """Whether the upstream has a record's content under its key. Raises Unavailable."""
+    found = await _found(upstream, record.key)
+    return found is not None and _is_content(found, record)
+
+
+async def _found(upstream: Upstream, key: str) -> Record | None:
     try:
-        found = await upstream.stat(record.key)
+        return await upstream.stat(key)
     except NotFound:
-        return False
+        return None
+
+
+def _is_content(found: Record, record: Record) -> bool:
     if found.digest is None:  # another program's object
         return found.size == record.size
     return found.digest == record.digest
@@ -77,9 +85,14 @@ class CheckedObjects:
         (found,) = await self._objects.look([digest])
         if found.standing is Standing.CACHED or heard:
             records = {(each.bucket, each.key): each for each in self._index.refers(digest)}
-            records |= {(each.bucket, each.key): each for each in heard}
+            for each in heard:
+                name = each.bucket, each.key
+                records[name] = merge(self._index.get(*name), each)
             for record in records.values():
-                if record.digest == digest and not await self._is_there(record):
+                # What is not safe is no business of the upstream, and keeps the blob here anyway.
+                if record.digest != digest or not is_safe(record):
+                    continue
+                if not await self._is_there(record):
                     return Evicted(Standing.SHARED, found.size, is_dropped=False)
         return await self._objects.evict(digest, heard)
 
@@ -92,11 +105,15 @@ class CheckedObjects:
     async def _is_there(self, record: Record) -> bool:
         """Whether the upstream has it; if it says that it has not, it gets it."""
         try:
-            if await has_content(self._upstream, record):
-                return True
+            found = await _found(self._upstream, record.key)
         except TierceError as error:
             log.info("%s is not dropped: the upstream could not be asked: %s", record.key, error)
             return False
+        if found is not None:
+            if _is_content(found, record):
+                return True
+            if found.digest is not None and found.rank > record.rank:
+                return False  # a newer write, whose record is on its way here
         if record.content not in self._mending:
             task = asyncio.create_task(self._mend(record))
             self._mending[record.content] = task

@@ -24,6 +24,7 @@ from tierce.core.errors import (
     Full,
     NotFound,
     ReadOnly,
+    Refused,
     TierceError,
     Unavailable,
 )
@@ -91,6 +92,12 @@ class Filler:
             flight.exception()  # all who waited for it may have left; then it is nobody's
 
     async def _fill(self, key: str) -> Record:
+        try:
+            return await self._fetched(key)
+        except Refused as error:  # it is this node that lacks the rights, not who asks
+            raise Unavailable(error.message, hint=error.hint) from error
+
+    async def _fetched(self, key: str) -> Record:
         known = self._index.get(self._bucket, key)
         if known is not None and known.deleted:
             raise NotFound(f"{key} was deleted")

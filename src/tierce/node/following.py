@@ -46,7 +46,9 @@ class Follower:
         *,
         at_once: int,
         retry_seconds: float = COPY_RETRY_SECONDS,
+        poll_seconds: float = COPY_POLL_SECONDS,
     ) -> None:
+        self._poll_seconds = poll_seconds
         self._name = name
         self._index = index
         self._concerns = concerns
@@ -74,7 +76,7 @@ class Follower:
             while True:
                 try:
                     if not await self._step():
-                        await asyncio.sleep(COPY_POLL_SECONDS)
+                        await asyncio.sleep(self._poll_seconds)
                 except TierceError as error:
                     log.error("%s: the feed could not be followed: %s", self._name, error)
                     await asyncio.sleep(self._retry_seconds)
@@ -141,6 +143,8 @@ class Follower:
         if name in self._running:  # one of a name at a time: the later one when that is done
             self.undone[name] = min(change.seq, self.undone.get(name, change.seq))
             return None
+        # What is undone of it from here on is a later change, or this one if it fails.
+        self.undone.pop(name, None)
         task = asyncio.create_task(self._one(change))
         self._running[name] = change.seq, task
         task.add_done_callback(lambda done: self._ended(name, done))
@@ -186,6 +190,3 @@ class Follower:
                     log.warning("%s: %s", self._name, error.message)
                 self.last_error = error.message
                 self.undone[name] = min(change.seq, self.undone.get(name, change.seq))
-            else:
-                # It was the record in force; or else the change that took its place is to come.
-                self.undone.pop(name, None)

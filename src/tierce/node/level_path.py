@@ -22,7 +22,7 @@ from tierce.blobs.store import BlobStore, OpenBlob
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest
-from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Unavailable
+from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Refused, Unavailable
 from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS, MEND_TRIES_COUNT
 from tierce.names.index import Index
 from tierce.names.record import FULL, LOCAL, Record
@@ -116,6 +116,8 @@ class LevelPath:
         source = SpoolSource(spool)
         try:
             await upstream.upload(record, source)
+        except Refused as error:  # it is this node that lacks the rights, not who puts the object
+            raise Unavailable(error.message, hint=error.hint) from error
         finally:
             source.close()
         kept = await self._keep(spool, msgspec.structs.replace(record, is_upstream=True), over)

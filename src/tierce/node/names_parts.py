@@ -8,7 +8,7 @@ from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
-from tierce.core.limits import COLLECT_GRACE_SECONDS, TOMBSTONE_DAYS
+from tierce.core.limits import COLLECT_GRACE_SECONDS, COPY_POLL_SECONDS, TOMBSTONE_DAYS
 from tierce.names.cached import CacheRows, MemoryRows
 from tierce.names.index import Index
 from tierce.names.record import NEAR_CACHE_BUCKET, Record
@@ -20,6 +20,7 @@ from tierce.node.level_path import LevelPath, Mode
 from tierce.node.names_peers import NamesPeers
 from tierce.node.object_path import ObjectPath
 from tierce.node.peers import Peers, Transport
+from tierce.node.record_sync import SyncPacing
 from tierce.upstream.tier import Upstream
 
 
@@ -37,6 +38,8 @@ class Names:
     grace_seconds: float = COLLECT_GRACE_SECONDS
     tombstone_days: float = TOMBSTONE_DAYS
     cache_limit_bytes: int = 0
+    sync_pacing: SyncPacing = field(default_factory=SyncPacing)
+    poll_seconds: float = COPY_POLL_SECONDS
     cache_rows: CacheRows = field(default_factory=MemoryRows)
 
 

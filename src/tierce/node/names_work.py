@@ -14,7 +14,7 @@ from tierce.node.cache_orders import answer_order
 from tierce.node.cache_parts import cache_parts
 from tierce.node.data_path import DataPath
 from tierce.node.filling import FILL, Filler, fill_handler
-from tierce.node.names_parts import Names, object_paths
+from tierce.node.names_parts import Names, ObjectPaths, object_paths
 from tierce.node.names_peers import NamesPeers
 from tierce.node.names_service import NamesService
 from tierce.node.peers import Peers, Transport
@@ -68,6 +68,7 @@ class NamesWork:
             lambda: placement().view,
             readers=self.service.readers,
             random=random,
+            pacing=names.sync_pacing,
             tombstone_days=names.tombstone_days,
             now_ns=wall_clock,
         )
@@ -85,10 +86,26 @@ class NamesWork:
             is_draining=lambda: placement().me.draining,
             has_heard_all=self.sync.caught_up,
             keeps_all=cache.limited is None,
+            poll_seconds=names.poll_seconds,
             wall_clock=wall_clock,
         )
-        self.paths = object_paths(
-            names,
+        self.paths = self._paths(
+            node_id, store, spooler, blobs, peers, transport, placement, wall_clock
+        )
+
+    def _paths(
+        self,
+        node_id: str,
+        store: BlobStore,
+        spooler: Spooler,
+        blobs: DataPath,
+        peers: Peers,
+        transport: Transport,
+        placement: Callable[[], Placement],
+        wall_clock: Callable[[], int],
+    ) -> ObjectPaths:
+        return object_paths(
+            self._names,
             node_id,
             store,
             spooler,
@@ -98,7 +115,7 @@ class NamesWork:
             transport,
             placement,
             fill_here=self.filler.fill,
-            room=cache.room,
+            room=self.cache.room,
             wall_clock=wall_clock,
         )
 

@@ -23,6 +23,7 @@ from tierce.core.limits import (
     COLLECT_PAGE_BLOBS,
     COPY_AT_ONCE,
     COPY_PAGE_RECORDS,
+    COPY_POLL_SECONDS,
     LOOK_THROUGH_PAUSE_SECONDS,
     LOOK_THROUGH_SECONDS,
     UPLOAD_AT_ONCE,
@@ -65,6 +66,7 @@ class Tending:
         is_draining: Callable[[], bool] = lambda: False,
         has_heard_all: Callable[[], bool] = lambda: True,
         keeps_all: bool = True,
+        poll_seconds: float = COPY_POLL_SECONDS,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._node_id = node_id
@@ -82,10 +84,20 @@ class Tending:
         self._keeps_all = keeps_all
         self._wall_clock = wall_clock
         self._copier = Follower(
-            "copies", index, self._concerns_copies, self._copy, at_once=COPY_AT_ONCE
+            "copies",
+            index,
+            self._concerns_copies,
+            self._copy,
+            at_once=COPY_AT_ONCE,
+            poll_seconds=poll_seconds,
         )
         self._uploader = Follower(
-            "uploads", index, self._concerns_uploads, self._upload, at_once=UPLOAD_AT_ONCE
+            "uploads",
+            index,
+            self._concerns_uploads,
+            self._upload,
+            at_once=UPLOAD_AT_ONCE,
+            poll_seconds=poll_seconds,
         )
         self.copied = self.uploaded = self.collected = 0
 
@@ -203,6 +215,8 @@ class Tending:
     async def _look_through_forever(self) -> None:
         """Have again what was here and is not: a bad copy that nobody could replace at the time."""
         while True:
+            # At first the feed itself is followed: nothing is to be copied twice at once.
+            await asyncio.sleep(LOOK_THROUGH_SECONDS)
             reached = 0
             while page := await self._index.changes(reached, COPY_PAGE_RECORDS):
                 for change in page:
@@ -210,7 +224,6 @@ class Tending:
                         await self._copy_quietly(change)
                 reached = page[-1].seq
                 await asyncio.sleep(LOOK_THROUGH_PAUSE_SECONDS)
-            await asyncio.sleep(LOOK_THROUGH_SECONDS)
 
     async def _copy_quietly(self, change: Change) -> None:
         try:

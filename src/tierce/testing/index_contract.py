@@ -103,6 +103,28 @@ class IndexContract:
             newest = max(written[n::3], key=lambda each: each.timestamp)
             assert index.get("bucket", f"key-{n}") == newest
 
+    async def test_a_reserved_time_is_nobody_elses(self, index: Index) -> None:
+        await index.merge([record("heard", 10**18)])
+        written = await index.write(record("key"), now=1000)
+        before = await state_of(index)
+        first = await index.reserve(1000)
+        assert first == index.latest() == written.timestamp + 1
+        both = await asyncio.gather(index.reserve(1000), index.reserve(1000))
+        assert sorted(both) == [first + 1, first + 2]
+        assert await index.reserve(2 * 10**18) == 2 * 10**18
+        assert await state_of(index) == before
+        assert (await index.write(record("key"), now=1000)).timestamp == 2 * 10**18 + 1
+
+    async def test_a_record_of_a_reserved_time_counts_if_nothing_was_written_since(
+        self, index: Index
+    ) -> None:
+        reserved = record("key", await index.reserve(1000), node=NODE)
+        assert await index.merge([reserved]) == [True]
+        late = record("key", await index.reserve(1000), node=NODE)
+        newer = await index.write(record("key"), now=1000)
+        assert await index.merge([late]) == [False]
+        assert index.get("bucket", "key") == newer
+
     async def test_a_check_sees_what_is_in_force(self, index: Index) -> None:
         seen: list[Record | None] = []
         first = await index.write(record("key"), now=1, check=seen.append)

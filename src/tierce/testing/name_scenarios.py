@@ -105,6 +105,7 @@ def _setups(cluster: NameCluster, random: Random, size: int) -> Iterator[Setup]:
             collect_grace_seconds=collect_grace_seconds,
             cache_limit_bytes=cluster.cache_limit_bytes,
             tombstone_days=cluster.tombstone_days,
+            names_poll_seconds=0.5,
         )
 
 

@@ -175,6 +175,13 @@ def file_meta(node: ClusterNode, key: str) -> Reply:
     return call(file_door(node), "GET", f"/api/v1/meta/{key}")
 
 
+def waiting_uploads(node: ClusterNode) -> int | None:
+    """How many objects a node has yet to give to the upstream; None while it can't say."""
+    reply = call(node.address, "GET", "/v1/status")
+    agent = reply.json["agent"] if reply.status == 200 else None
+    return None if agent is None else int(agent["names"]["uploads_waiting"])
+
+
 def has_own_copy(node: ClusterNode, key: str, data: bytes) -> bool:
     """Whether a node serves a file from its own disk. Wrong bytes are an AssertionError."""
     reply = get_file(node, key)

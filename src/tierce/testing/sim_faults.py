@@ -194,6 +194,7 @@ async def added_node(cluster: SimCluster, random: Random) -> None:
             collect_grace_seconds=model.collect_grace_seconds,
             cache_limit_bytes=model.cache_limit_bytes,
             tombstone_days=model.tombstone_days,
+            names_poll_seconds=model.names_poll_seconds,
         )
     )
 

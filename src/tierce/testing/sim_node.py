@@ -21,6 +21,7 @@ from tierce.core.limits import BLOB_LIMIT_BYTES, TOMBSTONE_DAYS
 from tierce.node.cluster_node import ClusterNode, Pacing
 from tierce.node.level_path import Mode
 from tierce.node.names_parts import Names
+from tierce.node.record_sync import SyncPacing
 from tierce.testing.network import SimNetwork
 from tierce.testing.sim_disk import SimDisk, SimSpace, SimStore
 from tierce.testing.sim_names import SimIndex, SimObjects
@@ -51,6 +52,7 @@ class Setup:
     mode: Mode = "through"
     collect_grace_seconds: float = 60.0
     cache_limit_bytes: int = 0
+    names_poll_seconds: float = 2.0
     tombstone_days: float = TOMBSTONE_DAYS
 
 
@@ -121,6 +123,9 @@ class SimNode:
             grace_seconds=self.setup.collect_grace_seconds,
             cache_limit_bytes=self.setup.cache_limit_bytes,
             tombstone_days=self.setup.tombstone_days,
+            # Slower than in earnest: most of what a simulation takes is looking for news.
+            sync_pacing=SyncPacing(poll_seconds=self.setup.names_poll_seconds),
+            poll_seconds=self.setup.names_poll_seconds,
         )
         return ClusterNode(
             Member(

@@ -33,7 +33,7 @@ CLOSE = b"Connection: close"
 
 _STATUS_LINE = re.compile(rb"^HTTP/1\.1 (\d{3}) [A-Za-z ]+\r\n", re.MULTILINE)
 _EXPECTED_FILES = re.compile(
-    r"data|data/(node\.toml|lock|lmdb|lmdb/(data|lock)\.mdb|tmp|quarantine|members|run|run/(metrics|view))"
+    r"data|data/(node\.toml|lock|lmdb|lmdb/(data|lock)\.mdb|tmp|quarantine|members|run|run/(metrics|view|epoch))"
     r"|data/files(/sha256(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?)?"
 )
 EXAMPLES = settings(

@@ -14,7 +14,7 @@ from tierce.core.codec import encode
 from tierce.core.digest import Digest
 from tierce.names.changes import Epoch, Position
 from tierce.names.index import Change
-from tierce.names.record import Record, merge
+from tierce.names.record import FULL, LOCAL, NO_LEVEL, UPSTREAM, Record, merge
 
 DIGEST = Digest.of(b"content")
 HORIZON = 1000
@@ -24,8 +24,8 @@ def record(key: str = "k", timestamp: int = 5, node: str = "a", **fields: object
     return Record(bucket="b", key=key, timestamp=timestamp, node=node, digest=DIGEST, **fields)  # type: ignore[arg-type]
 
 
-def tombstone(key: str = "k", timestamp: int = 5, node: str = "a") -> Record:
-    return Record(bucket="b", key=key, timestamp=timestamp, node=node, deleted=True)
+def tombstone(key: str = "k", timestamp: int = 5, node: str = "a", level: int = NO_LEVEL) -> Record:
+    return Record(bucket="b", key=key, timestamp=timestamp, node=node, deleted=True, level=level)
 
 
 def member(node_id: str, **fields: object) -> Member:
@@ -39,7 +39,12 @@ records = st.builds(
     st.sampled_from("ab"),
     is_upstream=st.booleans(),
 )
-any_record = records | st.builds(tombstone, st.sampled_from("kmp"), st.integers(0, 4))
+any_record = records | st.builds(
+    tombstone,
+    st.sampled_from("kmp"),
+    st.integers(0, 4),
+    level=st.sampled_from([NO_LEVEL, LOCAL, UPSTREAM, FULL]),
+)
 
 
 def in_order(given: dict[str, Record]) -> list[Record]:
@@ -202,7 +207,11 @@ def test_what_is_lacking_is_just_what_merging_everything_would_change(
     found = {each.key for each in sync.lacking(in_order(there), known, horizon)}
     for key, heard in there.items():
         mine = here.get(key)
-        if mine is not None and mine.rank == heard.rank and mine.deleted != heard.deleted:
+        if (
+            mine is not None
+            and mine.rank == heard.rank
+            and (mine.deleted, mine.level) != (heard.deleted, heard.level)
+        ):
             continue  # no node writes such two
         news = sync.is_news(mine, heard, horizon)
         assert (key in found) is news
@@ -250,6 +259,22 @@ def test_a_member_that_is_down_may_not_have_read_anything() -> None:
 )
 def test_only_an_expired_tombstone_that_all_have_read_may_go(change: Change, may_go: bool) -> None:
     assert sync.may_drop(change, HORIZON, 5) is may_go
+
+
+@pytest.mark.parametrize(
+    ("level", "may_go"), [(NO_LEVEL, True), (LOCAL, True), (UPSTREAM, False), (FULL, False)]
+)
+def test_a_tombstone_of_what_the_upstream_has_never_expires(level: int, may_go: bool) -> None:
+    old = tombstone(timestamp=HORIZON - 1, level=level)
+    assert sync.may_drop(Change(5, old), HORIZON, 5) is may_go
+    assert sync.is_news(None, old, HORIZON) is not may_go
+    assert sync.lacking([old], [], HORIZON) == ([] if may_go else [old])
+    assert sync.summarize([sync.mark_of(old)], HORIZON).names == (0 if may_go else 1)
+
+
+def test_no_live_record_is_forgotten() -> None:
+    for level in (NO_LEVEL, LOCAL, UPSTREAM, FULL):
+        assert not sync.is_forgettable(record(level=level))
 
 
 def test_names_are_compared_in_the_order_of_their_bytes() -> None:

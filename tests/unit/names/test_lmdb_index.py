@@ -385,3 +385,17 @@ async def test_a_longer_record_of_a_later_version_is_read(environment: Environme
     fields = [*msgspec.structs.astuple(record("bad")), "a field of a later version"]
     harm(environment, RECORDS, NAME, encode([1, fields]))
     assert index.get("bucket", "bad") == record("bad")
+
+
+async def test_a_reserved_time_outlives_a_restart(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    reserved = await LmdbIndex(environment, NODE).reserve(1000)
+    await environment.close()
+    environment = open_environment(tmp_path)
+    try:
+        index = LmdbIndex(environment, NODE)
+        assert index.latest() == reserved
+        assert await index.reserve(10) == reserved + 1
+        assert (await index.write(record("key"), now=10)).timestamp == reserved + 2
+    finally:
+        await environment.close()

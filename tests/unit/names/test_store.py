@@ -1,7 +1,7 @@
 """Blobs that came for records' sake: when they are kept, and when they are collected."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,105 @@ async def test_collecting_beside_plain_puts_of_the_same_content_loses_nothing(
     finally:
         done.set()
         await collecting
+
+
+# Deleting a blob by its digest
+
+
+@both_sizes
+async def test_the_content_of_an_object_can_not_be_deleted(node: Node, data: bytes) -> None:
+    digest = await node.put("key", data)
+    with pytest.raises(Conflict, match="content of an object"):
+        await node.objects.delete_blob(digest)
+    assert await node.has(digest)
+    assert node.store.managed([digest]) == [True]
+
+
+@both_sizes
+@pytest.mark.parametrize("managed", [True, False])
+async def test_a_blob_without_a_record_is_deleted_with_its_mark(
+    node: Node, data: bytes, managed: bool
+) -> None:
+    digest = await node.put_blob(data, managed=managed)
+    assert await node.objects.delete_blob(digest)
+    assert not await node.has(digest)
+    assert node.store.managed([digest]) == [False]
+    assert (await node.store.counts()).blobs == 0
+    assert not await node.objects.delete_blob(digest)
+
+
+async def test_both_copies_of_a_blob_are_deleted(node: Node) -> None:
+    """The limit for packed blobs was changed between two puts."""
+    digest = await node.put_blob(SMALL)
+    async with node.disk.spooler.holding(SMALL, "blake3") as spool:
+        await node.store.files.put(spool)
+    assert await node.objects.delete_blob(digest)
+    assert not await node.has(digest)
+
+
+@both_sizes
+async def test_deleting_beside_puts_of_the_same_content_leaves_no_record_without_its_blob(
+    node: Node, data: bytes
+) -> None:
+    refused = gone = 0
+    done = asyncio.Event()
+
+    async def delete(digest: Digest) -> None:
+        nonlocal refused, gone
+        while not done.is_set():
+            try:
+                gone += await node.objects.delete_blob(digest)
+            except Conflict:
+                refused += 1
+            await asyncio.sleep(0)
+
+    deleting = asyncio.create_task(delete(Digest.of(data)))
+    try:
+        for number in range(60):
+            digest = await node.put(f"key {number}", data)
+            assert await node.has(digest), number
+            await node.delete(f"key {number}")
+    finally:
+        done.set()
+        await deleting
+    assert refused
+    assert gone
+
+
+@pytest.mark.parametrize("managed", [True, False])
+async def test_a_large_blob_put_anew_while_it_is_deleted_stays_what_it_was_put_as(
+    node: Node, managed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the removal of the file and that of its mark."""
+    digest = await node.put_blob(LARGE, managed=True)
+    remove_if = node.store.files.remove_if
+
+    async def then_it_comes(digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
+        removed = await remove_if(digest, is_wanted_gone)
+        await node.put_blob(LARGE, managed=managed)
+        return removed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store.files, "remove_if", then_it_comes)
+        assert await node.objects.delete_blob(digest)
+    assert await node.has(digest)
+    assert node.store.managed([digest]) == [managed]
+
+
+async def test_the_mark_of_a_large_blob_that_is_about_to_appear_again_stays(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who puts a file sets its mark first."""
+    digest = await node.put_blob(LARGE, managed=True)
+    remove_if = node.store.files.remove_if
+
+    async def then_one_begins(digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
+        removed = await remove_if(digest, is_wanted_gone)
+        node.now = 2_000
+        await node.disk.environment.write(lambda batch: node.store.marking.put(batch, digest, True))
+        return removed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store.files, "remove_if", then_one_begins)
+        assert await node.objects.delete_blob(digest)
+    assert node.store.managed([digest]) == [True]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.unit.node.fakes import left_running, members
+from tests.unit.node.record_nodes import passes
 
 from tierce.cluster.member import Member
 from tierce.core.errors import Refused, Unavailable
@@ -94,7 +95,7 @@ def test_a_refusal_counts_as_a_failure_and_a_mistake_is_raised() -> None:
 def test_whoever_gives_up_waiting_leaves_nobody_asked() -> None:
     async def check() -> None:
         waiting = asyncio.create_task(ask(Asked(a=99.0), 1, 1))
-        await asyncio.sleep(1)
+        await passes(1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.unit.node.fakes import ids, left_running, member, members
 from tests.unit.node.object_bench import STARTED, Bench, level_record, now, now_ns, on_bench
+from tests.unit.node.record_nodes import passes
 
 from tierce.blobs.spool import SpoolSource
 from tierce.cluster.member import Member, State, View
@@ -88,7 +89,7 @@ def test_a_fetch_that_all_have_left_still_ends_and_the_next_finds_it_here(tmp_pa
         waiting = asyncio.create_task(bench.filler.fill("id"))
         await asyncio.sleep(0)
         waiting.cancel()
-        await asyncio.sleep(10)
+        await passes(10)
         assert DIGEST in bench.store.blobs
         await bench.filler.fill("id")
         assert opened == ["id"]

@@ -14,6 +14,7 @@ from tests.unit.node.fakes import (
     members,
     running,
 )
+from tests.unit.node.record_nodes import passes
 
 from tierce.blobs.store import BlobInfo
 from tierce.cluster.member import Member, State
@@ -703,7 +704,7 @@ def test_a_copy_that_went_bad_is_fetched_again_and_stays_managed(
         node.store.blobs[digest] = b"rotten"
         async with running(node.healer.run()):
             node.healer.hint(digest)
-            await asyncio.sleep(1)
+            await passes(1)
         assert node.store.blobs[digest] == content(1)
         assert "a" in marked(made, digest)
 

@@ -14,6 +14,7 @@ from tests.unit.node.object_bench import (
     now,
     on_bench,
 )
+from tests.unit.node.record_nodes import passes
 
 from tierce.blobs.spool import SpoolSource
 from tierce.cluster.member import State
@@ -125,7 +126,7 @@ def test_a_node_that_answers_again_in_time_gets_its_copy(tmp_path: Path, state: 
         bench.peers.of["b"].error = Unavailable("does not answer")
 
         async def recover() -> None:
-            await asyncio.sleep(5)
+            await passes(5)
             bench.peers.of["b"].error = None
 
         _, record = await asyncio.gather(recover(), bench.put_level(DATA, FULL))
@@ -139,7 +140,7 @@ def test_a_node_that_turns_out_to_be_down_need_not_have_it(tmp_path: Path) -> No
         bench.peers.of["b"].error = Unavailable("does not answer")
 
         async def notice() -> None:
-            await asyncio.sleep(5)
+            await passes(5)
             bench.look([member("a"), member("b", state=State.DOWN), member("c")])
 
         await asyncio.gather(notice(), bench.put_level(DATA, FULL))
@@ -201,12 +202,12 @@ def test_a_put_that_ends_after_a_newer_one_leaves_the_newer_in_force_everywhere(
 
         async def slow(record: Record, source: object) -> None:
             if record.digest == Digest.of(b"older"):
-                await asyncio.sleep(10)
+                await passes(10)
             await upload(record, source)  # type: ignore[arg-type]
 
         bench.upstream.upload = slow  # type: ignore[method-assign]
         older = asyncio.create_task(bench.put_level(b"older", UPSTREAM))
-        await asyncio.sleep(1)
+        await passes(1)
         newer = await bench.put_level(b"newer", UPSTREAM)
         assert (await older) == newer
         assert bench.known() == newer
@@ -376,7 +377,7 @@ def test_raising_a_level_never_undoes_what_was_acknowledged_meanwhile(
         raising = asyncio.create_task(
             bench.levels.raise_level(known, Record(bucket="", key="id", level=UPSTREAM))
         )
-        await asyncio.sleep(1)
+        await passes(1)
         if is_deleted:
             newest = await bench.levels.delete(known)
         else:

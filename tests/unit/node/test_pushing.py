@@ -49,7 +49,14 @@ class Bench:
         self.placement = placed("a", members(4))
         self.store = MemoryStore()
         self.peers = FakePeers()
-        self.pusher = Pusher(self.store, self.peers, lambda: self.placement, Pace(per_second))
+        self.needed: set[Digest] = set()
+        self.pusher = Pusher(
+            self.store,
+            self.peers,
+            lambda: self.placement,
+            Pace(per_second),
+            self.needed.__contains__,
+        )
         self.proved: list[tuple[Digest, int]] = []
 
     def task(self, data: bytes, *, push_to: str = "", witnesses: str = "") -> Task:
@@ -75,6 +82,11 @@ def on_bench(test: Callable[[Bench], Awaitable[None]], *, per_second: float = 0)
         assert await left_running() == []
 
     virtual_time.run(main())
+
+
+async def passes(seconds: float) -> None:
+    """Let so much of the virtual time go by: it takes none."""
+    await asyncio.sleep(seconds)
 
 
 def now() -> float:
@@ -304,6 +316,22 @@ def test_a_surplus_copy_stays_when_the_cluster_changes_meanwhile() -> None:
     on_bench(check)
 
 
+def test_a_surplus_copy_stays_that_a_level_came_to_need_meanwhile() -> None:
+    async def check(bench: Bench) -> None:
+        needed = with_copies(bench, "b", "c", "d")
+        other = bench.task(content(1), witnesses="bcd")
+        bench.peers.put(content(1), "b", "c", "d")
+        bench.peers.of["d"].latency_seconds = 1.0
+        trimming = asyncio.create_task(bench.pusher.trim_all([needed, other]))
+        await asyncio.sleep(0.1)
+        bench.needed.add(needed.info.digest)
+        await trimming
+        assert list(bench.store.blobs) == [needed.info.digest]
+        assert bench.pusher.done.trimmed_blobs == 1
+
+    on_bench(check)
+
+
 def test_a_surplus_copy_stays_when_the_proofs_are_old() -> None:
     async def check(bench: Bench) -> None:
         task = with_copies(bench, "b", "c", "d")
@@ -427,7 +455,7 @@ def test_what_is_claimed_while_its_proofs_come_stays() -> None:
             bench.peers.of[name].blobs[digest] = content(1)
             bench.peers.of[name].latency_seconds = 1.0
         trimming = asyncio.create_task(bench.pusher.trim_all([task]))
-        await asyncio.sleep(0.5)
+        await passes(0.5)
         await bench.store.claim([digest])
         await trimming
         assert digest in bench.store.blobs
@@ -459,7 +487,7 @@ def test_what_goes_while_it_is_pushed_is_not_claimed_where_it_got_to() -> None:
         bench.store.marks.add(digest)
         bench.peers.of["b"].latency_seconds = 1.0
         pushing = asyncio.create_task(bench.push(task))
-        await asyncio.sleep(1.5)
+        await passes(1.5)
         await bench.store.delete(digest)
         await pushing
         assert told == [True, True]

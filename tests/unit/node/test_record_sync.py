@@ -79,6 +79,33 @@ def test_a_flag_set_by_another_node_is_pulled() -> None:
     cluster_of("abc", check)
 
 
+def from_upstream(key: str, node: str) -> Record:
+    digest = Digest.of(key.encode())
+    return flagged(
+        Record(bucket="bucket", key=key, timestamp=now_ns(), node=node, digest=digest, size=1)
+    )
+
+
+def test_a_record_of_a_node_that_is_no_member_is_pushed_by_who_fetched_it() -> None:
+    """It came from the upstream, where a cluster before this one had put it."""
+
+    async def check(made: RecordCluster) -> None:
+        await passes(12.0)
+        made.forget_counts()
+        fetched = from_upstream("k", "old")
+        await made["a"].index.merge([fetched])
+        assert await made.until_agreed(1.0) < 0.2
+        assert made.pushed.count(fetched) >= 2
+        await made.stop("c")
+        await passes(20.0)
+        made.forget_counts()
+        await made["a"].index.merge([from_upstream("m", "c")])
+        await passes(1.0)
+        assert made.pushed == []  # c is down, and still a member: it may push it itself
+
+    cluster_of("abc", check)
+
+
 def test_a_lost_push_is_made_up_for_by_a_pull() -> None:
     async def check(made: RecordCluster) -> None:
         made.lost_paths = [messages.PUSH]

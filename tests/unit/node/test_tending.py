@@ -20,16 +20,26 @@ from tierce.blobs.local import Collected
 from tierce.blobs.spool import SpoolSource
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable
-from tierce.core.limits import COLLECT_PAGE_BLOBS
+from tierce.core.limits import COLLECT_INTERVAL_SECONDS, COLLECT_PAGE_BLOBS, LOOK_THROUGH_SECONDS
+from tierce.names.index import Change
 from tierce.names.record import FULL, LOCAL, NEAR_CACHE_BUCKET, UPSTREAM, Record
 from tierce.node.tending import Tending
+from tierce.testing.upstream_contract import BytesSource
+from tierce.upstream.tier import Source
 
 DATA = b"content"
 DIGEST = Digest.of(DATA)
 SECOND = 10**9
 
 
-def tending(bench: Bench, *, may_keep: Callable[[int], bool] = lambda _: True) -> Tending:
+def tending(
+    bench: Bench,
+    *,
+    may_keep: Callable[[int], bool] = lambda _: True,
+    is_draining: Callable[[], bool] = lambda: False,
+    has_heard_all: Callable[[], bool] = lambda: True,
+    keeps_all: bool = True,
+) -> Tending:
     return Tending(
         "a",
         bench.store,
@@ -41,6 +51,9 @@ def tending(bench: Bench, *, may_keep: Callable[[int], bool] = lambda _: True) -
         bench.upstream,
         grace_seconds=GRACE_SECONDS,
         may_keep=may_keep,
+        is_draining=is_draining,
+        has_heard_all=has_heard_all,
+        keeps_all=keeps_all,
         wall_clock=now_ns,
     )
 
@@ -49,6 +62,11 @@ async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.1)
+
+
+async def passes(seconds: float) -> None:
+    """Let so much of the virtual time go by: it takes none."""
+    await asyncio.sleep(seconds)
 
 
 def in_upstream(bench: Bench) -> bytes | None:
@@ -88,7 +106,7 @@ def test_other_levels_stay_where_they_are(tmp_path: Path, level: int) -> None:
         bench.peers.put(DATA, "b")
         await bench.index.merge([level_record(DATA, level)])
         async with running(tending(bench).run()):
-            await asyncio.sleep(30)
+            await passes(30)
         assert bench.store.blobs == {}
         assert bench.peers.asked() == []
 
@@ -144,11 +162,11 @@ def test_what_is_deleted_or_replaced_while_it_is_copied_is_not_kept(tmp_path: Pa
         record = level_record(DATA, FULL)
         await bench.index.merge([record])
         async with running(tending(bench).run()):
-            await asyncio.sleep(1)
+            await passes(1)
             await bench.index.write(
                 Record(bucket=NEAR_CACHE_BUCKET, key="id", deleted=True), now=now_ns()
             )
-            await asyncio.sleep(20)
+            await passes(20)
         assert bench.store.blobs == {}
         known = bench.known()
         assert known is not None
@@ -163,14 +181,113 @@ def test_what_there_is_no_room_for_in_the_cache_is_left_out(tmp_path: Path) -> N
         await bench.index.merge([level_record(DATA, FULL, is_upstream=True)])
         work = tending(bench, may_keep=lambda size: size < len(DATA))
         async with running(work.run()):
-            await asyncio.sleep(20)
+            await passes(20)
         assert bench.store.blobs == {}
         assert work.status()["copies_waiting"] == 0
 
     on_bench(tmp_path, check)
 
 
+def test_a_copy_that_vanished_comes_back(tmp_path: Path) -> None:
+    """It was found bad, say, when nobody could replace it: its record does not change for that."""
+
+    async def check(bench: Bench) -> None:
+        await bench.index.merge(
+            [level_record(DATA, FULL), level_record(b"absent", FULL, key="no node has it")]
+        )
+        bench.peers.put(DATA, "b")
+        work = tending(bench)
+        async with running(work.run()):
+            await until(lambda: work.copied == 1)
+            for _ in range(2):
+                del bench.store.blobs[DIGEST]
+                await until(lambda: DIGEST in bench.store.blobs, 1.5 * LOOK_THROUGH_SECONDS)
+        assert work.copied == 3
+
+    on_bench(tmp_path, check)
+
+
+def test_a_copy_that_vanished_stays_away_where_not_all_is_kept(tmp_path: Path) -> None:
+    """It was dropped for room, and comes back when somebody reads it."""
+
+    async def check(bench: Bench) -> None:
+        bench.peers.put(DATA, "b")
+        await bench.index.merge([level_record(DATA, FULL)])
+        work = tending(bench, keeps_all=False)
+        async with running(work.run()):
+            await until(lambda: work.copied == 1)
+            del bench.store.blobs[DIGEST]
+            await passes(3 * LOOK_THROUGH_SECONDS)
+        assert bench.store.blobs == {}
+
+    on_bench(tmp_path, check)
+
+
+def test_a_node_that_is_drained_copies_nothing_until_it_stays_after_all(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        draining = [True]
+        bench.peers.put(DATA, "b")
+        await bench.index.merge([level_record(DATA, FULL)])
+        work = tending(bench, is_draining=lambda: bool(draining))
+        async with running(work.run()):
+            await passes(2 * LOOK_THROUGH_SECONDS)
+            assert work.status()["copies_waiting"] == 1
+            assert bench.peers.asked() == []
+            assert bench.store.blobs == {}
+            draining.clear()
+            await until(lambda: DIGEST in bench.store.blobs, 30)
+            await until(lambda: work.status()["copies_waiting"] == 0)
+
+    on_bench(tmp_path, check)
+
+
 # Uploads
+
+
+def noting_uploads(bench: Bench) -> list[int]:
+    """The timestamps of what is uploaded from now on."""
+    upload = bench.upstream.upload
+    noted: list[int] = []
+
+    async def noting(record: Record, source: Source) -> None:
+        noted.append(record.timestamp)
+        await upload(record, source)
+
+    bench.upstream.upload = noting  # type: ignore[method-assign]
+    return noted
+
+
+def test_what_the_upstream_has_already_is_not_uploaded_again(tmp_path: Path) -> None:
+    """Before a crash it had got there, or the same content came with an older record."""
+
+    async def check(bench: Bench) -> None:
+        await bench.upstream.upload(queued(timestamp=STARTED - SECOND), BytesSource(DATA))
+        uploads = noting_uploads(bench)
+        await keep_here(bench, queued())
+        work = tending(bench)
+        async with running(work.run()):
+            await until(lambda: work.uploaded == 1)
+        assert uploads == []
+        assert bench.known() == queued(is_upstream=True)
+
+    on_bench(tmp_path, check)
+
+
+def test_a_record_that_is_in_force_no_more_is_not_uploaded(tmp_path: Path) -> None:
+    """Between the reading of the page and its turn another node's newer write was heard of."""
+
+    async def check(bench: Bench) -> None:
+        uploads = noting_uploads(bench)
+        await keep_here(bench, queued())
+        newer = level_record(b"newer", UPSTREAM, timestamp=STARTED + SECOND)
+        await bench.index.merge([newer])
+        work = tending(bench)
+        await work._upload(Change(1, queued()))
+        assert uploads == []
+        assert work.uploaded == 0
+        assert bench.known() == newer
+
+    on_bench(tmp_path, check)
 
 
 def test_what_is_queued_gets_to_the_upstream_and_its_record_says_so(tmp_path: Path) -> None:
@@ -194,7 +311,7 @@ def test_the_queue_outlives_a_restart(tmp_path: Path) -> None:
         bench.upstream.is_down = True
         await keep_here(bench, queued())
         async with running(tending(bench).run()):
-            await asyncio.sleep(20)
+            await passes(20)
         bench.upstream.is_down = False
         async with running(tending(bench).run()):
             await until(lambda: in_upstream(bench) == DATA)
@@ -215,7 +332,7 @@ def test_only_this_nodes_queue_is_uploaded(tmp_path: Path, record: Record) -> No
     async def check(bench: Bench) -> None:
         await keep_here(bench, record)
         async with running(tending(bench).run()):
-            await asyncio.sleep(20)
+            await passes(20)
         assert bench.upstream.uploads == 0
 
     on_bench(tmp_path, check)
@@ -227,15 +344,15 @@ def test_what_is_replaced_while_it_is_uploaded_is_put_right(tmp_path: Path) -> N
 
         async def slow(record: Record, source: object) -> None:
             if record.digest == DIGEST:
-                await asyncio.sleep(10)
+                await passes(10)
             await upload(record, source)  # type: ignore[arg-type]
 
         bench.upstream.upload = slow  # type: ignore[method-assign]
         await keep_here(bench, queued())
         async with running(tending(bench).run()):
-            await asyncio.sleep(1)
+            await passes(1)
             newer = await bench.put_level(b"newer", UPSTREAM)
-            await asyncio.sleep(30)
+            await passes(30)
         assert bench.known() == newer
         assert in_upstream(bench) == b"newer"
 
@@ -258,9 +375,9 @@ def test_a_newer_record_from_another_node_that_comes_after_an_older_upload_is_pu
         await keep_here(bench, queued())
         async with running(tending(bench).run()):
             await until(lambda: in_upstream(bench) == DATA)
-            await asyncio.sleep(1)
+            await passes(1)
             await bench.index.merge([newer])
-            await asyncio.sleep(60)
+            await passes(60)
         assert in_upstream(bench) == b"newer"
 
     on_bench(tmp_path, check)
@@ -277,7 +394,7 @@ def test_a_tombstone_that_comes_while_it_is_uploaded_stays(tmp_path: Path) -> No
                 Record(bucket=NEAR_CACHE_BUCKET, key="id", deleted=True), now=now_ns()
             )
             await until(lambda: bench.upstream.uploads == 1)
-            await asyncio.sleep(1)
+            await passes(1)
         assert bench.known() == gone
 
     on_bench(tmp_path, check)
@@ -329,6 +446,21 @@ def test_a_failure_to_collect_ends_nothing(tmp_path: Path) -> None:
         async with running(tending(bench).run()) as task:
             await until(lambda: collecting.left == 0, 10 * GRACE_SECONDS)
             assert not task.done()
+
+    on_bench(tmp_path, check)
+
+
+def test_nothing_is_collected_before_all_others_were_heard(tmp_path: Path) -> None:
+    """However long that takes: one of them may have the record of a copy that is here."""
+
+    async def check(bench: Bench) -> None:
+        collecting = Collecting(bench, left=1)
+        heard: list[bool] = []
+        async with running(tending(bench, has_heard_all=lambda: bool(heard)).run()):
+            await passes(10 * GRACE_SECONDS)
+            assert collecting.calls == []
+            heard.append(True)
+            await until(lambda: collecting.left == 0, 2 * COLLECT_INTERVAL_SECONDS)
 
     on_bench(tmp_path, check)
 

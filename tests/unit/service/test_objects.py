@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.node.fakes import member
 from tests.unit.node.object_bench import Bench, content_of, now, on_bench
+from tests.unit.node.record_nodes import passes
 
 from tierce.core.digest import Digest
 from tierce.core.errors import (
@@ -110,7 +111,7 @@ def test_of_two_puts_that_must_be_the_first_one_is(tmp_path: Path) -> None:
                 raise Conflict("it is there")
 
         async def slowly(data: bytes) -> AsyncIterator[bytes]:
-            await asyncio.sleep(1)
+            await passes(1)
             yield data
 
         draft = Record(bucket="bucket", key="key")
@@ -282,7 +283,7 @@ def test_whoever_waits_for_changes_hears_at_once_or_after_the_time(tmp_path: Pat
     async def check(service: Service) -> None:
         since = (await service.objects.changes("", 10, 0)).next
         waiting = asyncio.create_task(service.objects.changes(since, 10, 30.0))
-        await asyncio.sleep(10)
+        await passes(10)
         put = await service.put("key", b"data")
         page = await waiting
         assert [change.record for change in page.changes] == [put]

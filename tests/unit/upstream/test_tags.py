@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from tierce.core.errors import Unavailable
 from tierce.testing.upstream_contract import BytesSource, record_of
 from tierce.upstream.cloud import open_upstream
+from tierce.upstream.failures import Passing
 from tierce.upstream.retrying import Patience
-from tierce.upstream.tags import UPSTREAM_TAGS_COUNT, Place, Tagger, document, tags_of
+from tierce.upstream.tags import (
+    UPSTREAM_TAGS_COUNT,
+    CantSign,
+    Place,
+    Tagger,
+    document,
+    tags_of,
+)
 
 NO_TAGS = '<?xml version="1.0"?><Tagging xmlns="x"><TagSet/></Tagging>'
 QUICK = Patience(attempts=3, backoff_min_seconds=0.01, stall_seconds=2.0)
@@ -197,6 +205,52 @@ async def test_a_profile_that_is_not_there_is_no_failure(
     tagger = Tagger(Place("http://127.0.0.1:1", "b", "r", profile="nobody"))
     await tagger.put("k", {"a": "b"})
     assert "nobody" in tagger.state
+
+
+class Signing:
+    """Signs as botocore does, while it has credentials."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self.has_credentials = True
+        self.count = 0
+        self._sign = tagger._signed
+        tagger._signed = self.sign  # type: ignore[method-assign]
+
+    def sign(self, method: str, url: str, body: bytes) -> dict[str, str]:
+        self.count += 1
+        if not self.has_credentials:
+            raise CantSign("no credentials now")
+        return self._sign(method, url, body)
+
+
+async def test_credentials_missing_at_first_switch_tags_off_for_good(stand_in: StandIn) -> None:
+    tagger = Tagger(Place(stand_in.endpoint, "b", "eu-west-1"))
+    signing = Signing(tagger)
+    signing.has_credentials = False
+    for _ in range(2):
+        await tagger.put("k", {"a": "b"})
+    assert tagger.state == "off: no credentials now"
+    assert signing.count == 1
+    assert stand_in.seen == []
+    await tagger.aclose()
+
+
+async def test_credentials_missing_later_are_waited_for(stand_in: StandIn) -> None:
+    """Those of a role are had from a server, which may be away for a moment."""
+    tagger = Tagger(Place(stand_in.endpoint, "b", "eu-west-1"))
+    signing = Signing(tagger)
+    await tagger.put("one", {"a": "b"})
+    signing.has_credentials = False
+    with pytest.raises(Passing, match="no credentials now"):
+        await tagger.put("two", {"a": "b"})
+    assert tagger.state == "on"
+    signing.has_credentials = True
+    await tagger.put("two", {"a": "b"})
+    assert [each.path for each in stand_in.tagging if each.method == "PUT"] == [
+        "/b/one?tagging",
+        "/b/two?tagging",
+    ]
+    await tagger.aclose()
 
 
 def test_places_are_written_by_path_or_by_host() -> None:
