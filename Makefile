@@ -26,8 +26,10 @@ cluster: $(STAMP) ## Run three nodes on this machine, with their data in ./clust
 test: $(STAMP) ## Run the tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
-soak: $(STAMP) ## Run a thousand simulated clusters under faults
+soak: $(STAMP) ## Run the long tests, and a thousand simulated clusters of each kind under faults
+	$(BIN)/pytest -n 2 --dist worksteal -m long
 	$(BIN)/python -m tierce.testing.soak --seeds 1000
+	$(BIN)/python -m tierce.testing.soak --names --seeds 1000
 
 check: $(STAMP) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

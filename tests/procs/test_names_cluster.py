@@ -120,6 +120,7 @@ def check_converged(cluster: NearCaches, writers: Writers) -> None:
     assert listed == sorted(key for key, data in writers.wanted.items() if data is not None)
 
 
+@pytest.mark.long
 def test_a_node_that_was_killed_converges(cluster: NearCaches, writers: Writers) -> None:
     first, second, _ = cluster.nodes
     files = [new_id() for _ in range(9)]
@@ -148,6 +149,7 @@ def test_a_node_that_was_killed_converges(cluster: NearCaches, writers: Writers)
             assert get_file(node, key).body == key.encode()
 
 
+@pytest.mark.long
 def test_a_node_whose_disk_was_emptied_converges(cluster: NearCaches, writers: Writers) -> None:
     with writers.writing():
         writers.wait_done(60)

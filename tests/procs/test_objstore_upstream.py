@@ -158,6 +158,7 @@ def test_a_fetch_that_is_cut_short_once_is_whole_in_the_end(
             cluster.wait_fetched(node, key, DATA)
 
 
+@pytest.mark.long
 def test_a_fetch_that_is_always_cut_short_is_never_served(cluster: Cluster) -> None:
     keys = [new_id() for _ in cluster.nodes]
     for proxy in cluster.proxies:
@@ -210,6 +211,7 @@ def test_a_hundred_misses_of_nothing_are_all_not_found(cluster: Cluster) -> None
     assert cluster.count("GET", key) == 0
 
 
+@pytest.mark.long
 def test_a_slow_upstream_is_waited_for(cluster: Cluster) -> None:
     for proxy in cluster.proxies:
         proxy.bytes_per_second = 150_000
@@ -276,6 +278,7 @@ def test_what_is_queued_reaches_the_upstream_after_a_kill(behind: Cluster, at_an
     assert sent == {key: 0 if key in there else 1 for key in files}
 
 
+@pytest.mark.long
 def test_a_queue_outlives_an_upstream_that_is_away(behind: Cluster) -> None:
     for proxy in behind.proxies:
         proxy.status = 503

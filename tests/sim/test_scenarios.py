@@ -4,7 +4,7 @@ import pytest
 
 from tierce.testing.scenarios import run_seed
 
-SEEDS = 40
+SEEDS = 25
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -319,7 +319,7 @@ def make_directories(data: Path, files: Path | None = None) -> None:
     """Create the parts of a data directory that blobs need, durably. Raises OSError, BadRequest."""
     files = files or data / "files"
     for path in (data / "lmdb", files, data / "tmp", data / "quarantine"):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if files.stat().st_dev != data.stat().st_dev:
         raise BadRequest(
             f"{files} is on another file system than {data}",

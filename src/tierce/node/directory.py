@@ -62,7 +62,7 @@ class DataDirectory:
         """
         path = path.resolve()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_fd = take_lock(path)
             try:
                 identity = _identify(path, node_id)

@@ -190,3 +190,6 @@ class Follower:
                     log.warning("%s: %s", self._name, error.message)
                 self.last_error = error.message
                 self.undone[name] = min(change.seq, self.undone.get(name, change.seq))
+            else:
+                if not self.undone:
+                    self.last_error = ""

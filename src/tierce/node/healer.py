@@ -83,6 +83,7 @@ class Healer:
         self._last_pass = ""
         self._last_pass_seconds = 0.0
         self._is_emptied = False
+        self._last_error = ""
 
     @property
     def condemned(self) -> dict[Digest, None]:
@@ -148,7 +149,9 @@ class Healer:
                     if self._hinted:  # for their sake the healing was broken off
                         due = loop.time()
             except TierceError as error:
-                log.error("healing was interrupted: %s", error)
+                if error.message != self._last_error:
+                    log.error("healing was interrupted: %s. %s", error.message, error.hint)
+                self._last_error = error.message
                 surveyed, due = substance, loop.time() + SURVEY_REST_SECONDS
             self._phase = "resting"
             try:

@@ -117,7 +117,10 @@ class RecordSync:
             tasks.create_task(self._purge_regularly())
             while True:
                 self._follow(tasks)
-                self._pushes = self._pushes or self.caught_up()
+                if not self._pushes and self.caught_up():
+                    self._pushes = True
+                    level = logging.INFO if self._states else logging.DEBUG
+                    log.log(level, "sync done, with %d other nodes", len(self._states))
                 await asyncio.sleep(self._pacing.poll_seconds)
 
     def caught_up(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable
 
 from tierce.core.digest import DEFAULT_ALGORITHM
 from tierce.core.errors import NotFound
-from tierce.names.record import FULL, LOCAL, Record
+from tierce.names.record import LOCAL, Record
 from tierce.node.level_path import LevelPath
 from tierce.service.blobs import Blobs
 from tierce.service.near_cache import Deleted, Found, Kept, Known
@@ -31,15 +31,13 @@ class Levels:
         self._blobs.check_writable(announced_bytes, here_only=True)
         spooling = self._blobs.spooling(body, DEFAULT_ALGORITHM, here_only=True)
         async with spooling as spool:
-            known = self._path.get(draft.key)
-            if (
-                not spool.size
-                and known is not None
-                and not known.deleted
-                and LOCAL <= known.level < draft.level <= FULL
-            ):
+            known = None if spool.size else self._path.get(draft.key)
+            if known is None or known.deleted or not known.size:
+                return Kept(*await self._path.put(spool, draft))
+            # No body is no content: it never takes the place of one, however often it is sent.
+            if known.level < draft.level:
                 return Kept(*await self._path.raise_level(known, draft))
-            return Kept(*await self._path.put(spool, draft))
+            return Kept(known, known.level > LOCAL and not known.is_upstream)
 
     async def open(self, key: str, *, fetch: bool) -> Found:
         """See NearCache."""

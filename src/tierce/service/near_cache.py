@@ -58,8 +58,9 @@ class NearCache(Protocol):
     ) -> Kept:
         """Store a body under ``draft.key`` with ``draft.level``, ``name`` and ``metadata``.
 
-        An empty body with a higher level than that of the object in force raises that one's level,
-        and keeps its content; name and metadata of the draft count if they are not empty.
+        An empty body never takes the place of a content. With a higher level than that of the object
+        in force it raises that one's level, and name and metadata of the draft count if they are not
+        empty; with the same or a lower level it changes nothing, so it may be sent again.
         Raises what Blobs.receive does, Unavailable if the level can't be reached (nothing is claimed
         then), Conflict if the level needs an upstream and there is none.
         """

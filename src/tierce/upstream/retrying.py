@@ -88,9 +88,9 @@ class Circuit:
         left = self._open_until - _now()
         if left > 0:
             raise Unavailable(
-                f"the upstream failed {self.failures_in_a_row} times in a row, and is left alone for "
-                f"{left:.1f} s; the last: {self.last_error}",
-                hint="Look at the upstream's status; it is asked again later.",
+                "the upstream failed several times in a row, and is left alone for a while; the last:"
+                f" {self.last_error}",
+                hint=f"Look at the upstream's status; it is asked again in {left:.0f} s.",
             )
         # This request tries it out; if it never ends, another may after as long again.
         self._open_until = _now() + self._patience.circuit_seconds
