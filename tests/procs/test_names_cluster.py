@@ -120,7 +120,6 @@ def check_converged(cluster: NearCaches, writers: Writers) -> None:
     assert listed == sorted(key for key, data in writers.wanted.items() if data is not None)
 
 
-@pytest.mark.long
 def test_a_node_that_was_killed_converges(cluster: NearCaches, writers: Writers) -> None:
     first, second, _ = cluster.nodes
     files = [new_id() for _ in range(9)]
@@ -161,6 +160,7 @@ def test_a_node_whose_disk_was_emptied_converges(cluster: NearCaches, writers: W
     check_converged(cluster, writers)
 
 
+@pytest.mark.long
 def test_a_node_with_an_old_copy_of_its_disk_converges(
     cluster: NearCaches, writers: Writers
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tierce.testing.name_scenarios import command, run_name_seed
 from tierce.testing.soak import main
 
-SEEDS = 10
+SEEDS = 8
 
 
 run = lru_cache(run_name_seed)
