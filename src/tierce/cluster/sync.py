@@ -127,7 +127,7 @@ def is_forgettable(record: Record) -> bool:
     A deletion leaves the upstream's object where it is, and without the tombstone it could be fetched
     again, as if it had never been deleted.
     """
-    return record.deleted and record.level < UPSTREAM
+    return record.deleted and record.level < UPSTREAM and not record.is_upstream
 
 
 def is_expired(forgettable: bool, timestamp: int, horizon: int) -> bool:

@@ -32,7 +32,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     ``timestamp`` and ``modified`` are in nanoseconds since 1970, ``size`` in bytes. ``node`` is the id
     of the node that took the write; with a level of 0 or 1 it is the one that has the bytes.
-    ``is_upstream``: the upstream has this very content under the record's key.
+    ``is_upstream``: the upstream has this very content under the record's key; in a tombstone, it may
+    have some content there still, if only from before the level was lowered.
     ``modified`` is when the content was written, 0 if that is ``timestamp``.
     """
 

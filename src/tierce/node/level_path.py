@@ -203,7 +203,7 @@ class LevelPath:
 
     async def delete(self, known: Record) -> Record:
         """Put a tombstone in the place of a record, here and on all nodes that are up."""
-        draft = tombstone(known)
+        draft = msgspec.structs.replace(tombstone(known), is_upstream=self._upstream is not None)
         record = await self._index.write(draft, now=self._wall_clock())
         await self._tell_all(record)
         return record

@@ -22,7 +22,7 @@ from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import COLLECT_GRACE_SECONDS, WRITE_HEDGE_SECONDS
 from tierce.names.index import Check, Index
-from tierce.names.record import NO_LEVEL, Record
+from tierce.names.record import NEAR_CACHE_BUCKET, NO_LEVEL, Record
 from tierce.names.store import ObjectStore
 from tierce.node.data_path import DataPath
 from tierce.node.enough import enough
@@ -138,5 +138,10 @@ class ObjectPath:
 def tombstone(record: Record) -> Record:
     """A draft of what is left of an object that is deleted: all but its content."""
     return msgspec.structs.replace(
-        record, digest=None, size=0, deleted=True, is_upstream=False, modified=0
+        record,
+        digest=None,
+        size=0,
+        deleted=True,
+        is_upstream=record.bucket == NEAR_CACHE_BUCKET,
+        modified=0,
     )

@@ -275,6 +275,10 @@ def test_a_tombstone_of_what_the_upstream_has_never_expires(level: int, may_go: 
 def test_no_live_record_is_forgotten() -> None:
     for level in (NO_LEVEL, LOCAL, UPSTREAM, FULL):
         assert not sync.is_forgettable(record(level=level))
+    # Its level was lowered before it was deleted: the upstream may have an older content still.
+    lowered = msgspec.structs.replace(tombstone(level=0), is_upstream=True)
+    assert sync.is_forgettable(tombstone(level=0))
+    assert not sync.is_forgettable(lowered)
 
 
 def test_names_are_compared_in_the_order_of_their_bytes() -> None:

@@ -393,10 +393,11 @@ def test_a_tombstone_is_on_every_live_node_and_keeps_what_was_known(tmp_path: Pa
     async def check(bench: Bench) -> None:
         known = await bench.put_level(DATA, FULL)
         gone = await bench.levels.delete(known)
+        # The upstream's object stays, and what is known of that must not be forgotten.
         assert (gone.deleted, gone.digest, gone.is_upstream, gone.level) == (
             True,
             None,
-            False,
+            True,
             FULL,
         )
         assert [bench.records.of[each].get(NEAR_CACHE_BUCKET, "id") for each in "bc"] == [gone] * 2
