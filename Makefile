@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DATA   ?= ./data
+COUCH  := $(VENV)/couch/.ready
 
 .PHONY: help serve cluster test soak check format bench clean
 
@@ -23,7 +24,19 @@ serve: $(STAMP) ## Run a node on 127.0.0.1:7070 with its data in ./data
 cluster: $(STAMP) ## Run three nodes on this machine, with their data in ./cluster
 	@TIERCE=$(BIN)/tierce sh tools/cluster.sh
 
-test: $(STAMP) ## Run the tests
+# The tests start hundreds of processes, and each would compile what no other has kept for it.
+test soak: export PYTHONDONTWRITEBYTECODE =
+
+# The tests of `tierce couch` have a real server of CouchDB's HTTP, where npm is there to install it.
+$(COUCH): tests/couch/package.json | $(STAMP)
+	@if command -v npm >/dev/null; then \
+	    mkdir -p $(@D) && cp $< $(@D) && \
+	    npm install --prefix $(@D) --loglevel error --no-audit --no-fund --omit=optional \
+	        --ignore-scripts --no-package-lock && touch $@ || \
+	    echo "npm could not install the server of tests/couch: its tests are skipped"; \
+	fi
+
+test: $(STAMP) $(COUCH) ## Run the tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
 soak: $(STAMP) ## Run the long tests, and a thousand simulated clusters of each kind under faults

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from bench import cluster, eviction, load, objects, records, servers
+from bench import cluster, doors, eviction, load, objects, records, servers
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
@@ -101,6 +101,14 @@ def _measured(
             for found in measure_objects(folder, pairs, seconds):
                 named.append(found)
                 print(objects.line(found), flush=True)
+    of_doors: list[doors.Figure] = []
+    for measure_doors in (
+        doors.put_doors, doors.get_doors, doors.put_doors_large, doors.get_doors_large
+    ):  # fmt: skip
+        if folder := chosen(measure_doors.__name__):
+            for measured in measure_doors(folder, pairs, seconds):
+                of_doors.append(measured)
+                print(doors.line(measured), flush=True)
     facts: list[records.Fact] = []
     for measure_records, count in (
         (records.index_records, records.INDEXED_COUNT),
@@ -111,7 +119,7 @@ def _measured(
                 facts.append(fact)
                 print(records.line(fact), flush=True)
     parts = [_report(rows).rstrip("\n"), *cluster.report(figures)]
-    parts += [*objects.report(named), *records.report(facts), *_EVICTION]
+    parts += [*objects.report(named), *doors.report(of_doors), *records.report(facts), *_EVICTION]
     return "\n".join(parts)
 
 

@@ -109,11 +109,11 @@ def put_objects(work: Path, pairs: int, seconds: int) -> Iterator[Figure]:
 
             def files(base: Base = base) -> load.Load:
                 send = _PUT_FILE.format(path=FILE_PATH)
-                return _put(base.objstore, send, work, next(seeds), seconds)
+                return put(base.objstore, send, work, next(seeds), seconds)
 
             def objects(base: Base = base) -> load.Load:
                 send = _PUT_OBJECT.format(path=OBJECTS_PATH)
-                return _put(base.native, send, work, next(seeds), seconds)
+                return put(base.native, send, work, next(seeds), seconds)
 
             yield from _in_turn(
                 Way("durable POST of a blob, 4 KiB", blobs),
@@ -131,7 +131,7 @@ def get_objects(work: Path, pairs: int, seconds: int) -> Iterator[Figure]:
     for workers in (1, 2):
         with servers.node(work / f"data-{workers}", workers=workers, doors=DOORS) as addresses:
             base = _base(addresses)
-            keys = [_key() for _ in range(2 * STORED_COUNT)]
+            keys = [key() for _ in range(2 * STORED_COUNT)]
             files, objects = keys[:STORED_COUNT], keys[STORED_COUNT:]
             blob_paths = store(base.native, STORED_COUNT, SIZE_BYTES)
             send_all(base.objstore, [f"POST {FILE_PATH} {key}" for key in files], SIZE_BYTES)
@@ -244,12 +244,14 @@ def _reading(what: str, base: str, paths: list[str], work: Path, seconds: int) -
     return Way(what, run)
 
 
-def _put(base: str, send: str, work: Path, seed: int, seconds: int) -> load.Load:
+def put(base: str, send: str, work: Path, seed: int, seconds: int) -> load.Load:
+    """Put new bodies of SIZE_BYTES by ``send``, lines of Lua that end with the request."""
     script = _PUT.format(alphabet=_ALPHABET, seed=seed, size=SIZE_BYTES, send=send)
     return load._wrk(base, script, work, CONNECTIONS_COUNT, seconds)
 
 
-def _key() -> str:
+def key() -> str:
+    """A new ULID."""
     return _TIME + "".join(random.choices(_ALPHABET, k=16))
 
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from prometheus_client import values
@@ -18,15 +18,26 @@ from prometheus_client.multiprocess import mark_process_dead
 from tierce.blobs.environment import allocate_lock_file
 from tierce.blobs.spool import sweep
 from tierce.core.errors import TierceError
-from tierce.core.listen import Listen
+from tierce.core.listen import PRIVATE, Listen
 from tierce.core.settings import Settings, from_json, to_json
 from tierce.doors.shared.connection import DoorServer
+from tierce.doors.shared.door import Door
 from tierce.node import agent, logs, sockets
 from tierce.node.directory import DataDirectory, metrics_directory
 from tierce.node.runtime import ORPHANED, Stop, run
 from tierce.node.workers import READY, Supervisor
-from tierce.wiring import Parts, check_exposure, doors, open_disk, pace, tls_context
+from tierce.wiring import (
+    Parts,
+    check_exposure,
+    doors,
+    open_disk,
+    pace,
+    rates,
+    sos_gateway,
+    tls_context,
+)
 from tierce.wiring_cluster import agent_at_work, worker_parts
+from tierce.wiring_dtfc import check_peers
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +53,7 @@ def serve(settings: Settings, announce: Callable[[str, tuple[Listen, ...]], None
     """
     logs.set_up(role="node", form=settings.log_format, level=settings.log_level)
     check_exposure(settings)
+    check_peers(settings)
     tls_context(settings)
     directory = DataDirectory.open(settings.data, settings.node_id, settings.files)
     with contextlib.ExitStack() as held:
@@ -139,9 +151,22 @@ async def _serve_doors(
     settings: Settings, parts: Parts, stop: Stop, ready: Callable[[], None]
 ) -> None:
     """Answer on all doors until the order to stop, then drain."""
+    async with sos_gateway(settings, parts.disk) as gateway:
+        await _answer(settings, list(doors(settings, parts, gateway)), stop, ready)
+
+
+async def _answer(
+    settings: Settings,
+    found: Sequence[tuple[Listen, Door]],
+    stop: Stop,
+    ready: Callable[[], None],
+) -> None:
     tls = tls_context(settings)
     servers: list[DoorServer] = []
-    for listen, door in doors(settings, parts):
+    counted = rates(settings)
+    for listen, door in found:
+        if counted is not None and listen.door != PRIVATE:
+            door.limit(counted)
         server = door.server(pace(settings))
         servers.append(server)
         for address in sockets.resolve(listen):

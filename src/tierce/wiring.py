@@ -5,39 +5,50 @@ parts, and runs them.
 """
 
 import asyncio
+import ipaddress
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tierce import __version__
 from tierce.blobs.environment import Environment
 from tierce.blobs.local import Disk
 from tierce.blobs.space import SpaceGuard
+from tierce.client import sos_config
 from tierce.core.errors import BadRequest
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings
+from tierce.core.sos import SosStore
 from tierce.doors.cask.control import AgentControl
 from tierce.doors.cask.routes import cask_door
+from tierce.doors.dtfc.routes import dtfc_door
 from tierce.doors.native.routes import native_door
 from tierce.doors.objstore.private import Journal, PrivateApi, debug_door
 from tierce.doors.objstore.routes import objstore_door
 from tierce.doors.shared.connection import Pace
 from tierce.doors.shared.door import Door
+from tierce.doors.sos import routes as sos
 from tierce.names.cached import CACHE
 from tierce.names.lmdb_index import DATABASES
 from tierce.node import sockets
 from tierce.node.data_path import DataPath
 from tierce.node.discovery import check_installed
 from tierce.node.names_parts import Names, ObjectPaths
+from tierce.node.rate_table import RateTable
 from tierce.node.runtime import Stop
 from tierce.node.sockets import WILDCARDS
+from tierce.node.sos_gateway import SosGateway
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster, Control
 from tierce.service.levels import Levels
 from tierce.service.objects import Objects
+from tierce.service.rates import Limits, Rates
+from tierce.service.sos_blobs import SosBlobs
 from tierce.service.status import Identity, StatusReporter
+from tierce.wiring_dtfc import dtfc_files
 
 
 class Parts(NamedTuple):
@@ -130,8 +141,37 @@ def pace(settings: Settings) -> Pace:
     )
 
 
-def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
-    """The public doors, each with where it listens."""
+def rates(settings: Settings) -> Rates | None:
+    """What counts the requests to the public doors, if they are limited."""
+    limits = Limits(
+        settings.requests_per_second,
+        settings.token_requests_per_second,
+        tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
+    )
+    if not limits.by_address and not limits.by_token:
+        return None
+    return Rates(limits, RateTable.open(settings.data / "run" / "rates"))
+
+
+@asynccontextmanager
+async def sos_gateway(settings: Settings, disk: Disk) -> AsyncIterator[SosGateway | None]:
+    """What stands before other blob servers of SOS, if some are set. For as long as doors are open."""
+    if not settings.sos_servers:
+        yield None
+        return
+    listed = sos_config.parse_settings(settings.sos_servers)
+    gateway = SosGateway(listed.groups, disk.spooler)
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+
+
+def doors(
+    settings: Settings, parts: Parts, gateway: SosGateway | None = None
+) -> Iterator[tuple[Listen, Door]]:
+    """The public doors, each with where it listens. The SOS doors use ``gateway`` if there is one."""
     blobs = Blobs(
         parts.disk.store,
         parts.disk.spooler,
@@ -162,6 +202,20 @@ def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
                 listen,
                 objstore_door(near_cache, access, reporter, log_requests=settings.access_log),
             )
+        elif listen.door == "dtfc":
+            files = dtfc_files(settings, parts.disk, parts.control, blobs, objects)
+            yield (
+                listen,
+                dtfc_door(
+                    files,
+                    access,
+                    deny=settings.dtfc_deny,
+                    to_https=settings.dtfc_https_redirect,
+                    log_requests=settings.access_log,
+                ),
+            )
+        elif listen.door.startswith("sos-"):
+            yield listen, _sos_door(settings, listen, SosBlobs(blobs, objects), gateway, access)
         else:
             control = AgentControl(parts.control)
             yield (
@@ -171,6 +225,21 @@ def doors(settings: Settings, parts: Parts) -> Iterator[tuple[Listen, Door]]:
     if settings.objstore_debug is not None:
         api = objstore_api(settings, parts)
         yield settings.objstore_debug, debug_door(api, access, log_requests=settings.access_log)
+
+
+def _sos_door(
+    settings: Settings,
+    listen: Listen,
+    blobs: SosBlobs,
+    gateway: SosGateway | None,
+    access: Access,
+) -> Door:
+    """One of the three. A blob server keeps what it is given itself, whatever others there are."""
+    if listen.door == sos.BLOB:
+        return sos.blob_door(blobs, access, log_requests=settings.access_log)
+    store: SosStore = gateway or blobs
+    make = sos.upload_door if listen.door == sos.UPLOAD else sos.download_door
+    return make(store, access, log_requests=settings.access_log)
 
 
 def objstore_api(settings: Settings, parts: Parts) -> PrivateApi:

@@ -20,7 +20,7 @@ from tierce.cluster.member import Member, View
 from tierce.cluster.signing import Verifier
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, TierceError
-from tierce.core.limits import FILL_SECONDS
+from tierce.core.limits import AGENT_ORDER_SECONDS, FILL_SECONDS
 from tierce.core.settings import Settings
 from tierce.doors.cask.calls import CaskCalls
 from tierce.doors.cask.control import ORDERS, AgentControl, carry_out
@@ -45,6 +45,7 @@ from tierce.node.names_peers import NamesPeers
 from tierce.node.runtime import FATAL_CODE, Stop
 from tierce.node.tierce_peers import TiercePeers
 from tierce.wiring import Parts, advertised, objstore_api, pace
+from tierce.wiring_dtfc import DTFC_ORDERS, DtfcWork, has_door
 from tierce.wiring_names import NodeJournal, check_upstream, open_names
 
 log = logging.getLogger(__name__)
@@ -60,18 +61,29 @@ class Agent(NamedTuple):
     cask: CaskMembership
     names: Names
     transport: HttpTransport
+    dtfc: DtfcWork
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Carry out an order of this node's doors (service/cluster.py)."""
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = AGENT_ORDER_SECONDS
+    ) -> dict[str, Any]:
+        """Carry out an order of this node's doors (service/cluster.py), in this same process."""
+        if name == "status":
+            return self.status()
+        if name in DTFC_ORDERS:
+            return await self.dtfc.call(name, arguments)
         if name in ORDERS:
             return await carry_out(self.cask, name, arguments)
         return await self.node.call(name, arguments)
+
+    def status(self) -> dict[str, Any]:
+        """What the agent says of itself; of dtfc, if the node has such a door."""
+        return {**self.node.status(), "dtfc": self.dtfc.status()}
 
     def parts(self, disk: Disk) -> Parts:
         """The parts of a process that is the whole node."""
 
         async def ask() -> dict[str, Any]:
-            return self.node.status()
+            return self.status()
 
         paths = self.node.names.paths
 
@@ -183,6 +195,8 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
         if agent.names.upstream is not None:
             held.push_async_callback(agent.names.upstream.aclose)
         held.push_async_callback(agent.node.close)
+        if has_door(settings):
+            await held.enter_async_context(agent.dtfc.at_work())
         verifier = Verifier(settings.signing_secret)
         more = private_routes(objstore_api(settings, agent.parts(disk)), verifier)
         door = private_door(
@@ -265,7 +279,8 @@ def _agent(
         view=lambda: node.placement().view,
         on_change=node.set_others,
     )
-    return Agent(node, membership, names, transport)
+    dtfc = DtfcWork(settings, disk, names.index, node.names.paths.objects)
+    return Agent(node, membership, names, transport, dtfc)
 
 
 def _announced(settings: Settings, kept: View | None) -> Member:

@@ -11,13 +11,13 @@ import psutil
 import pytest
 
 from tierce.core.digest import Digest, new_hasher
-from tierce.core.limits import GIB, MIB
+from tierce.core.limits import MIB
 from tierce.testing.calls import connect, exchange
 from tierce.testing.processes import NodeProcess
 
 pytestmark = pytest.mark.procs
 
-SIZE = 2 * GIB
+SIZE = 900 * MIB  # three times the limit
 LIMIT_BYTES = 300 * MIB
 CALL_SECONDS = 200.0
 

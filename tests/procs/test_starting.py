@@ -120,7 +120,7 @@ def test_a_damaged_node_toml(tmp_path: Path) -> None:
             b"\xff\xfe no text",
             b"no = toml = here",
             b'node_id = "n"\n',
-            b"format_version = 1\n",
+            b"format_version = 2\n",
             b'node_id = "n"\nformat_version = []\n',
         ):
             (node.data / "node.toml").write_bytes(content)
@@ -128,18 +128,18 @@ def test_a_damaged_node_toml(tmp_path: Path) -> None:
             said = _fails(node, CORRUPT)
             assert "node.toml" in said, content
             assert "is damaged" in said, content
-            assert "format_version = 1" in said, content
+            assert "format_version = 2" in said, content
             assert _snapshot(node.data) == before, content
 
 
 def test_a_format_from_the_future_is_left_alone(tmp_path: Path) -> None:
     with _used(tmp_path) as node:
         file = node.data / "node.toml"
-        file.write_text(file.read_text().replace("format_version = 1", "format_version = 2"))
+        file.write_text(file.read_text().replace("format_version = 2", "format_version = 3"))
         before = _snapshot(node.data)
         said = _fails(node, CORRUPT)
-        assert "format version 2" in said
-        assert "this program reads 1" in said
+        assert "format version 3" in said
+        assert "this program reads 2" in said
         assert _snapshot(node.data) == before
 
 

@@ -42,9 +42,8 @@ Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
 
 BLOBS = "blobs"
 COUNTS = "counts"
-MANAGED = "managed"
 LOOSE = "loose"
-_DATABASES = (BLOBS, COUNTS, MANAGED, LOOSE)
+_DATABASES = (BLOBS, COUNTS, LOOSE)
 _COUNTS_VERSION = 1
 _METADATA_PAGES = 2
 
@@ -56,6 +55,8 @@ class WriteBatch:
         self._transaction = transaction
         self._databases = databases
         self._counted: dict[str, list[int]] = {}
+        self._held: dict[str, Any] = {}
+        self._at_end: dict[str, Callable[[], None]] = {}
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """A value, valid until the next write."""
@@ -90,7 +91,27 @@ class WriteBatch:
         self._counted.pop(kind, None)
         self.put(COUNTS, kind.encode(), _counts_value(counts))
 
-    def write_counts(self) -> None:
+    def once(self, name: str, load: Callable[[], T]) -> T:
+        """What ``load`` gave the first change of this batch that asked under this name.
+
+        For what each change reads and changes: one that fails must leave it as it was.
+        """
+        if name not in self._held:
+            self._held[name] = load()
+        held: T = self._held[name]
+        return held
+
+    def at_end(self, name: str, write: Callable[[], None]) -> bool:
+        """Have something written once, when the batch ends; False if that was asked for already."""
+        is_first = name not in self._at_end
+        if is_first:
+            self._at_end[name] = write
+        return is_first
+
+    def end(self) -> None:
+        """Write what is written once for all changes. No change comes after it."""
+        for write in self._at_end.values():
+            write()
         for kind, more in self._counted.items():
             blobs, size = _counts_of(self.get(COUNTS, kind.encode())) + Counts(*more)
             # Counts that are off, after a crash or damage, must not fail the changes in this batch.
@@ -101,7 +122,7 @@ class WriteBatch:
 class _Write(NamedTuple):
     change: Callable[[WriteBatch], Any]
     size: int
-    done: asyncio.Future[Any]
+    done: asyncio.Future[Any] | None
 
 
 class Environment:
@@ -172,12 +193,24 @@ class Environment:
             self._thread.start()
         assert not self._closing, "a change came after the end"
         self._waiting.append(_Write(change, size, done))
-        self._wake.set()
+        if not self._wake.is_set():  # it costs a lock, and the thread looks again once it is woken
+            self._wake.set()
         return done
 
     async def write(self, change: Callable[[WriteBatch], T], size: int = 0) -> T:
         """Apply a change and return its result, once it is committed and synced (see submit)."""
         return await self.submit(change, size)
+
+    def write_here(self, change: Callable[[WriteBatch], T]) -> T:
+        """As :meth:`write`, in a commit of its own, in a thread that is no event loop's.
+
+        Blocks. The thread may hold a lock while it waits, as long as no change waits for that.
+        """
+        _, (result,) = self._commit(lambda: [_Write(change, 0, None)])
+        if isinstance(result, TierceError):
+            raise result
+        applied: T = result
+        return applied
 
     def counts(self, kind: str) -> Counts:
         with self.read() as transaction:
@@ -237,7 +270,7 @@ class Environment:
                         results.append(write.change(batch))
                     except TierceError as error:
                         results.append(error)
-                batch.write_counts()
+                batch.end()
         except lmdb.Error as error:
             failed = self._failed(error)
             writes = writes or take()
@@ -266,7 +299,7 @@ class Environment:
 def _deliver(writes: list[_Write], results: list[Any]) -> None:
     """On the event loop: tell each writer what became of its change."""
     for write, result in zip(writes, results, strict=True):
-        if write.done.done():
+        if write.done is None or write.done.done():
             continue
         if isinstance(result, TierceError):
             write.done.set_exception(result)

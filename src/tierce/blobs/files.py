@@ -3,11 +3,11 @@
 A file appears under its name whole and synced, by a link or rename from ``tmp/``, and its directory
 is synced before anyone is told. It never changes afterwards; it is only replaced by a good copy,
 moved to quarantine, or deleted. Whoever puts a file in place holds its directory's lock shared;
-whoever moves a bad one away holds it alone, so that a good copy just put is never the one moved.
+whoever moves a bad one away holds it alone, so that a good copy just put is never the one moved; and
+so does whoever removes one, until its mark is gone too, so that no file appears in between without one.
 """
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import functools
@@ -21,7 +21,8 @@ from typing import TypeVar
 from tierce.blobs import layout
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.file_reading import FileBlob, Finding, OpenFile
-from tierce.blobs.marks import Marking, claim_all, managed_of
+from tierce.blobs.marks import Marking, claim, claim_all, is_managed, key_of, managed_of
+from tierce.blobs.placing import link, locked, replace
 from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import BlobInfo, Counts
@@ -32,7 +33,6 @@ from tierce.core.limits import PIECE_BYTES
 log = logging.getLogger(__name__)
 
 KIND = "files"
-_NO_LINK = {errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 T = TypeVar("T")
 
 
@@ -64,7 +64,7 @@ class FilesStore:
             return await self._put_from_memory(spool, managed)
         path, digest = spool.path, spool.digest
         if managed:
-            await self._environment.write(lambda batch: self._marking.put(batch, digest, True))
+            await self._mark(digest)
         elif managed is False:
             await claim_all(self._environment, [digest])
         # Whoever gives up waiting must not leave the blob uncounted.
@@ -73,7 +73,13 @@ class FilesStore:
     async def _put_and_count(
         self, path: Path, digest: Digest, size: int, managed: bool | None
     ) -> bool:
-        created = await self._in_thread(lambda: self._take_over(path, digest), "storing a blob")
+        is_marked = managed is True
+
+        def take_over() -> bool | None:
+            return self._take_over(path, digest, is_marked)
+
+        while (created := await self._in_thread(take_over, "storing a blob")) is None:
+            await self._mark(digest)
 
         def change(batch: WriteBatch) -> None:
             if created:
@@ -82,23 +88,35 @@ class FilesStore:
                 self._marking.put(batch, digest, False)
 
         await self._environment.write(change)
-        if managed is False and not await self._stays(digest):
-            # It was collected between the link and the claim; now it can't be any more.
-            # Claimed anew with it: a managed put may have found no blob meanwhile, and no claim.
+        if managed is False and not await self._stays(digest, as_claimed=True):
+            # It was collected between the link and the claim; now it can't be any more. Claimed anew
+            # with it: a managed put may have found no blob meanwhile, and put its own, with a mark.
             return await self._put_and_count(path, digest, size, False)
         return created
+
+    async def _mark(self, digest: Digest) -> None:
+        """Mark a blob as managed that is about to be put."""
+        await self._environment.write(lambda batch: self._marking.put(batch, digest, True))
 
     async def keep(self, spool: Spool) -> None:
         """Put a blob again if it is gone, now that a record refers to it: see LocalStore.put_along."""
         if not await self._stays(spool.digest):
             await self.put(spool, managed=True)
 
-    async def _stays(self, digest: Digest) -> bool:
-        """Whether a blob is there, once nobody is any more just about to remove it."""
+    async def _stays(self, digest: Digest, *, as_claimed: bool = False) -> bool:
+        """Whether a blob is there, once nobody is any more just about to remove it.
+
+        ``as_claimed``: and has no mark, with which somebody may remove it later.
+        """
 
         def look() -> bool:
             try:
-                with _locked(self._path(digest).parent, fcntl.LOCK_SH):
+                with (
+                    locked(self._path(digest).parent, fcntl.LOCK_SH),
+                    self._environment.snapshot() as batch,
+                ):
+                    if as_claimed and is_managed(batch, key_of(digest)):
+                        return False
                     return self._size(digest) is not None
             except FileNotFoundError:
                 return False
@@ -157,28 +175,42 @@ class FilesStore:
             file.close()
 
     async def delete(self, digest: Digest) -> bool:
-        size = await self._in_thread(lambda: self._unlink(digest), "deleting a blob")
-        await self.claim([digest])
-        if size is None:
-            return False
-        self._count(-1, -size)
-        return True
+        def unmark(batch: WriteBatch, size: int | None) -> None:
+            claim(batch, key_of(digest))
 
-    async def remove_if(self, digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
-        """Remove a blob if, while nobody can put it, that is still wanted. False if it stays."""
+        return await self.remove_if(digest, lambda: True, unmark) is not None
+
+    async def remove_if(
+        self,
+        digest: Digest,
+        is_wanted_gone: Callable[[], bool],
+        finish: Callable[[WriteBatch, int | None], None],
+    ) -> int | None:
+        """Remove a blob if, while nobody can put it, that is still wanted; its size in bytes.
+
+        None if no file was removed. ``finish`` is told the same, and is the change that goes with
+        it in the index, as that of the mark: it is applied before anyone can put the blob again.
+        Not if the blob stays, and not where there is no directory that could have it.
+        """
 
         def remove() -> int | None:
             try:
-                with _locked(self._path(digest).parent, fcntl.LOCK_EX):
-                    return self._unlink(digest) if is_wanted_gone() else None
+                with locked(self._path(digest).parent, fcntl.LOCK_EX):
+                    if not is_wanted_gone():
+                        return None
+                    size = self._unlink(digest)
+
+                    def change(batch: WriteBatch) -> None:
+                        if size is not None:
+                            batch.count(KIND, -1, -size)
+                        finish(batch, size)
+
+                    self._environment.write_here(change)
+                    return size
             except FileNotFoundError:
                 return None
 
-        size = await self._in_thread(remove, "deleting a blob")
-        if size is None:
-            return False
-        self._count(-1, -size)
-        return True
+        return await self._in_thread(remove, "deleting a blob")
 
     def _unlink(self, digest: Digest) -> int | None:
         """Remove a file, durably; its content's size in bytes, or None if there was none."""
@@ -232,16 +264,23 @@ class FilesStore:
         finally:
             await spool.discard()
 
-    def _take_over(self, spooled: Path, digest: Digest) -> bool:
-        """Give a synced file its name. A link tells, once for all, who was first."""
+    def _take_over(self, spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
+        """Give a synced file its name. A link tells, once for all, who was first.
+
+        None, and nothing is done, if the mark that it must have was removed meanwhile.
+        """
         path = self._path(digest)
         self._make_durable(path.parent)
-        with _locked(path.parent, fcntl.LOCK_SH) as directory:
-            created = _link(spooled, path)
+        with locked(path.parent, fcntl.LOCK_SH) as directory:
+            if is_marked:
+                with self._environment.snapshot() as batch:
+                    if self._marking.was_lost(batch, digest):
+                        return None
+            created = link(spooled, path)
             if not created:
                 # Ours is known to be good, and what lies there, if anything, may not be.
                 created = not path.exists()
-                _replace(spooled, path)
+                replace(spooled, path)
             os.fsync(directory)
         return created
 
@@ -261,7 +300,7 @@ class FilesStore:
 
         def move() -> bool:
             path = self._path(file.digest)
-            with _locked(path.parent, fcntl.LOCK_EX):
+            with locked(path.parent, fcntl.LOCK_EX):
                 try:
                     if path.stat().st_ino != file.inode:
                         return False
@@ -318,51 +357,26 @@ class FilesStore:
 
     def _size(self, digest: Digest) -> int | None:
         try:
-            return layout.content_bytes(self._stat(digest).st_size)
-        except NotFound:
+            return layout.content_bytes(os.stat(self._name(digest)).st_size)
+        except FileNotFoundError:
             return None
 
     def _stat(self, digest: Digest) -> os.stat_result:
-        name = digest.hex
         try:
-            # As _path does, without building one: this is done for every blob that is not here.
-            return os.stat(f"{self._root}/{digest.algorithm}/{name[:2]}/{name[2:4]}/{name}")
+            return os.stat(self._name(digest))
         except FileNotFoundError:
             raise NotFound(f"{digest} is not here") from None
+
+    def _name(self, digest: Digest) -> str:
+        """As _path does, without building one: this is done for every blob that is not here."""
+        name = digest.raw.hex()
+        return f"{self._root}/{digest.algorithm}/{name[:2]}/{name[2:4]}/{name}"
 
     async def _in_thread(self, work: Callable[[], T], doing: str) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except OSError as error:
             raise from_os_error(error, doing) from error
-
-
-def _link(spooled: Path, path: Path) -> bool:
-    """Give a file its name if nothing has it; False otherwise, or where there are no hard links."""
-    try:
-        os.link(spooled, path)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        return False
-    return True
-
-
-def _replace(spooled: Path, path: Path) -> None:
-    """Put a file in the place of another one, and keep its own name as well where links are had."""
-    again = spooled.with_suffix(".again")
-    os.replace(again if _link(spooled, again) else spooled, path)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, operation: int) -> Iterator[int]:
-    """Hold a directory's lock, shared or alone, across processes; yields its descriptor."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, operation)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _names(directory: Path, length: int, at_least: str) -> list[str]:

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from tierce.blobs.environment import BLOBS, MANAGED, Environment, WriteBatch
+from tierce.blobs.environment import BLOBS, Environment, WriteBatch
 from tierce.blobs.files import FilesStore
 from tierce.blobs.marks import (
     Marking,
@@ -109,11 +109,13 @@ class LocalStore:
                 digest = digest_of(blob_of(entry))
                 if digest is None or not is_due(batch, entry) or is_referred_to(batch, digest):
                     drop(batch, entry)
-                elif self.files.has_in(batch, digest):
-                    in_files.append((entry, digest))
+                elif self.files.has_in(batch, digest) or not self.packed.has_in(batch, digest):
+                    in_files.append(
+                        (entry, digest)
+                    )  # or it is a mark alone, perhaps of one on its way
                 else:
-                    if self.packed.delete_in(batch, digest):
-                        removed.append(digest)
+                    self.packed.delete_in(batch, digest)
+                    removed.append(digest)
                     drop(batch, entry)
             return len(entries)
 
@@ -127,20 +129,26 @@ class LocalStore:
         return Collected(seen, removed)
 
     async def _collect_file(self, entry: bytes, digest: Digest, is_referred_to: Referred) -> bool:
+        is_finished = False
+
+        def is_unwanted(batch: WriteBatch) -> bool:
+            return is_due(batch, entry) and not is_referred_to(batch, digest)
+
         def still() -> bool:
             with self._environment.snapshot() as batch:
-                return is_due(batch, entry) and not is_referred_to(batch, digest)
+                return is_unwanted(batch)
 
-        removed = await self.files.remove_if(digest, still)
-
-        def finish(batch: WriteBatch) -> None:
-            if removed and is_due(batch, entry) and not is_referred_to(batch, digest):
+        def finish(batch: WriteBatch, size: int | None) -> None:
+            nonlocal is_finished
+            is_finished = True
+            if is_unwanted(batch):
                 self.packed.delete_in(batch, digest)  # there may be one of each; and the mark
             drop(batch, entry)
 
-        if removed or not still():
-            await self._environment.write(finish)
-        return removed
+        removed = await self.files.remove_if(digest, still, finish)
+        if not is_finished:
+            await self._environment.write(lambda batch: finish(batch, None))
+        return removed is not None
 
     async def reading(self, look: Callable[[WriteBatch], T]) -> T:
         """Look at the index in a thread, in one snapshot."""
@@ -171,24 +179,15 @@ class LocalStore:
         return await self._evict_file(digest, may_go) if size is None else size
 
     async def _evict_file(self, digest: Digest, may_go: Callable[[WriteBatch], bool]) -> int | None:
-        [size] = await self.files.sizes([digest])
-        mark = b""
-
-        def still() -> bool:
-            nonlocal mark
+        def may_still_go() -> bool:
             with self._environment.snapshot() as batch:
-                mark = bytes(batch.get(MANAGED, key_of(digest)) or b"")
                 return may_go(batch)
 
-        def finish(batch: WriteBatch) -> None:
-            now = bytes(batch.get(MANAGED, key_of(digest)) or b"")
-            if now == mark and may_go(batch):  # else somebody is putting it again, or named it
+        def finish(batch: WriteBatch, size: int | None) -> None:
+            if size is not None and may_go(batch):  # else a record that needs it has just come
                 self.packed.delete_in(batch, digest)  # there may be one of each; and the mark
 
-        if size is None or not await self.files.remove_if(digest, still):
-            return None
-        await self._environment.write(finish)
-        return size
+        return await self.files.remove_if(digest, may_still_go, finish)
 
     async def open(self, digest: Digest) -> OpenBlob:
         try:
@@ -225,37 +224,43 @@ class LocalStore:
         return sizes[0]
 
     async def delete(self, digest: Digest) -> bool:
-        packed = await self.packed.delete(digest)
-        return await self.files.delete(digest) or packed
+        return await self.delete_unless(digest, lambda batch, digest: None)
 
     async def delete_unless(
         self, digest: Digest, check: Callable[[WriteBatch, Digest], None]
     ) -> bool:
-        """As :meth:`delete`, but for what ``check`` forbids by raising, in the same transaction."""
+        """As :meth:`delete`, but for what ``check`` forbids by raising, in the same transaction.
 
-        mark = b""
+        For a file, it is also asked while nobody can put it.
+        """
+        is_finished = packed = False
 
         def is_wanted_gone() -> bool:
-            nonlocal mark
             with self._environment.snapshot() as batch:
                 check(batch, digest)
-                mark = bytes(batch.get(MANAGED, key_of(digest)) or b"")
             return True
 
-        in_file = await self.files.remove_if(digest, is_wanted_gone)
-
-        def change(batch: WriteBatch) -> bool:
-            now = bytes(batch.get(MANAGED, key_of(digest)) or b"")
+        def finish(batch: WriteBatch, size: int | None) -> None:
+            nonlocal is_finished, packed
+            is_finished = True
             check(batch, digest)
-            if in_file and (now != mark or self.files.has_in(batch, digest)):
-                return False  # somebody is putting it again
-            return self.packed.delete_in(batch, digest)
+            packed = self.packed.delete_in(batch, digest)
 
-        return await self._environment.write(change) or in_file
+        def change(batch: WriteBatch) -> None:
+            # A mark alone may be that of a file on its way: whoever collects looks after it.
+            check(batch, digest)
+            if self.packed.has_in(batch, digest):
+                finish(batch, None)
+
+        in_file = await self.files.remove_if(digest, is_wanted_gone, finish)
+        if not is_finished:
+            await self._environment.write(change)
+        return packed or in_file is not None
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
-        packed = await self.packed.list_after(after, limit)
         files = await self.files.list_after(after, limit)
+        until = files[-1].digest if len(files) == limit else None
+        packed = await self.packed.list_after(after, limit, until)
         merged: list[BlobInfo] = []
         for info in heapq.merge(packed, files):
             if not merged or merged[-1].digest != info.digest:

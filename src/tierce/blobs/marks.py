@@ -5,19 +5,22 @@ came with a named object is *managed*: it goes when no record refers to it any m
 time. So a managed blob has a mark: the time it was last put, or lost a reference. A blob without one
 is *claimed*. Putting a managed blob without a name claims it, for good.
 
-``managed`` maps a blob's key to that time, in milliseconds since 1970. ``loose`` holds time and key of
-those that may have no reference, oldest first. Every managed blob without a reference has an entry
-there with the time of its mark; entries with another time mean nothing.
+The mark of a blob, small or large, is a row of ``blobs`` with that time, in milliseconds since 1970. Its
+key is the blob's and a byte more: so it stands beside the blob, and a put changes one page for both.
+``loose`` holds time and key of those that may have no reference, oldest first. Every managed blob
+without a reference has an entry there with the time of its mark; entries with another time mean nothing.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from tierce.blobs.environment import LOOSE, MANAGED, Environment, WriteBatch
+from tierce.blobs.environment import BLOBS, LOOSE, Environment, WriteBatch
 from tierce.core.digest import Digest
 
 _TIME_BYTES = 8
+MARK = b"#"
+"""What stands behind a blob's key in that of its mark."""
 
 
 def key_of(digest: Digest) -> bytes:
@@ -39,7 +42,9 @@ class Marking:
 
     ``places`` tell whether a blob is there: all those where one may be, by the transaction that
     asks. Who puts a file sets the mark before the file appears, or removes it before, so that
-    nobody collects what is being put, and after, so that of two at the same time the claim wins.
+    nobody collects what is being put, and after, so that of two at the same time the claim wins. Who
+    removes a file removes the mark while nobody can put the file, and who puts it makes sure of the
+    mark in the moment when it appears: so no managed file is ever without one.
     """
 
     def __init__(self, now: Callable[[], int] = milliseconds) -> None:
@@ -64,7 +69,7 @@ class Marking:
         if managed is False:
             claim(batch, key)
         elif managed and (
-            is_managed(batch, key) or not (was_there or self._is_there(batch, digest, at))
+            not (was_there or self._is_there(batch, digest, at)) or is_managed(batch, key)
         ):
             touch(batch, key, self.now(), is_loose=is_loose)
 
@@ -73,6 +78,14 @@ class Marking:
         key = key_of(digest)
         if is_managed(batch, key):
             touch(batch, key, self.now())
+
+    def was_lost(self, batch: WriteBatch, digest: Digest) -> bool:
+        """Whether the mark is gone of a blob that is being put as a managed one.
+
+        Who removed the blob that was there before took it along. A claimed one has none either, but
+        it is there.
+        """
+        return not is_managed(batch, key_of(digest)) and not self._is_there(batch, digest, None)
 
     def _is_there(self, batch: WriteBatch, digest: Digest, but: Place | None) -> bool:
         """Whether any place has the blob."""
@@ -101,20 +114,25 @@ def managed_of(environment: Environment, digests: Sequence[Digest]) -> list[bool
 
 def is_managed(batch: WriteBatch, key: bytes) -> bool:
     """Whether a blob has a mark."""
-    return batch.get(MANAGED, key) is not None
+    return batch.get(BLOBS, key + MARK) is not None
+
+
+def mark_of(batch: WriteBatch, key: bytes) -> bytes:
+    """A blob's mark, as it is kept; empty if it has none."""
+    return bytes(batch.get(BLOBS, key + MARK) or b"")
 
 
 def touch(batch: WriteBatch, key: bytes, now: int, *, is_loose: bool = True) -> None:
     """Mark a blob as managed, anew if it was."""
     when = now.to_bytes(_TIME_BYTES)
-    batch.put(MANAGED, key, when)
+    batch.put(BLOBS, key + MARK, when)
     if is_loose:
         batch.put(LOOSE, when + key, b"")
 
 
 def claim(batch: WriteBatch, key: bytes) -> None:
     """Somebody wants a blob for its own sake, or it is gone: it has no mark from now on."""
-    batch.delete(MANAGED, key)
+    batch.delete(BLOBS, key + MARK)
 
 
 def loose_before(batch: WriteBatch, before: int, limit: int) -> list[bytes]:
@@ -138,8 +156,7 @@ def blob_of(entry: bytes) -> bytes:
 
 def is_due(batch: WriteBatch, entry: bytes) -> bool:
     """Whether an entry still means something: its blob was not put, released or claimed since."""
-    when = batch.get(MANAGED, blob_of(entry))
-    return when is not None and bytes(when) == entry[:_TIME_BYTES]
+    return mark_of(batch, blob_of(entry)) == entry[:_TIME_BYTES]
 
 
 def drop(batch: WriteBatch, entry: bytes) -> None:

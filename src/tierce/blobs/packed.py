@@ -2,12 +2,16 @@
 
 The key is the algorithm's name, a colon and the raw digest, so keys sort as digests do. The value
 is a version byte and the bytes themselves. A value is hashed before it is handed out.
+
+Other rows stand beside a blob, even if it is in a file: their keys are its own, and more behind it. A
+put writes them too, and so changes one page of the index for all.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 from tierce.blobs.environment import BLOBS, Environment, WriteBatch
 from tierce.blobs.marks import Marking, claim, claim_all, key_of, managed_of
@@ -161,9 +165,12 @@ class PackedStore:
     def managed(self, digests: Sequence[Digest]) -> list[bool]:
         return managed_of(self._environment, digests)
 
-    async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+    async def list_after(
+        self, after: Digest | None, limit: int, until: Digest | None = None
+    ) -> list[BlobInfo]:
+        """See BlobStore. ``until``: none that come later in order need be looked for."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._list, after, limit)
+        return await loop.run_in_executor(self._pool, self._list, after, limit, until)
 
     async def counts(self) -> Counts:
         return self._environment.counts(KIND)
@@ -182,20 +189,24 @@ class PackedStore:
             values = [transaction.get(key_of(digest), db=self._blobs) for digest in digests]
             return [None if value is None else len(value) - 1 for value in values]
 
-    def _list(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+    def _list(self, after: Digest | None, limit: int, until: Digest | None) -> list[BlobInfo]:
         found: list[BlobInfo] = []
         with (
             self._environment.read() as transaction,
             transaction.cursor(db=self._blobs) as cursor,
         ):
-            more = cursor.first() if after is None else cursor.set_range(key_of(after) + b"\0")
+            more = cursor.first() if after is None else cursor.set_range(_behind(after))
             while more and len(found) < limit:
-                digest = digest_of(bytes(cursor.key()))
-                if digest is None:
+                row = row_of(bytes(cursor.key()))
+                if row is None:
                     log.error("the index holds a key that names no blob: %s", cursor.key().hex())
-                else:
-                    found.append(BlobInfo(digest, len(cursor.value()) - 1))
-                more = cursor.next()
+                    more = cursor.next()
+                    continue
+                if until is not None and row.digest > until:
+                    break
+                if not row.more:
+                    found.append(BlobInfo(row.digest, len(cursor.value()) - 1))
+                more = cursor.set_range(_behind(row.digest))
         return found
 
     async def _quarantine_bad(self, digest: Digest) -> None:
@@ -223,10 +234,29 @@ def _fits(value: bytes, digest: Digest) -> bool:
     return value[:1] == _VERSION and digest.fits(memoryview(value)[1:])
 
 
+class Row(NamedTuple):
+    """What a row is about, and what stands behind the blob's key: nothing if it is the blob itself."""
+
+    digest: Digest
+    more: bytes
+
+
+def row_of(key: bytes) -> Row | None:
+    """The row with a key, or None if it is about no blob."""
+    name, _, rest = key.partition(b":")
+    algorithm = ALGORITHMS.get(name.decode("ascii", "replace"))
+    if algorithm is None or len(rest) < algorithm.size_bytes:
+        return None
+    size = algorithm.size_bytes
+    return Row(Digest(algorithm.name, rest[:size]), rest[size:])
+
+
 def digest_of(key: bytes) -> Digest | None:
     """The digest that a key names, or None if it names none."""
-    name, _, raw = key.partition(b":")
-    algorithm = ALGORITHMS.get(name.decode("ascii", "replace"))
-    if algorithm is None or len(raw) != algorithm.size_bytes:
-        return None
-    return Digest(algorithm.name, raw)
+    row = row_of(key)
+    return None if row is None or row.more else row.digest
+
+
+def _behind(digest: Digest) -> bytes:
+    """A key behind all rows about a blob, and before those of the next one."""
+    return key_of(digest) + b"\xff"

@@ -89,12 +89,23 @@ def _as_text(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     if report.index_problems:
-        return "the index is damaged: restore lmdb/ from a backup, or heal this node from its peers"
+        return (
+            "the index is damaged: records and small blobs here can't be used. Stop the node; then put"
+            " back a copy of the whole directory, or move lmdb/ away, run `tierce doctor --repair`, and"
+            " start it again: the other nodes give it what they have; what only this node had is lost"
+        )
     if report.name_problems and not report.repaired:
-        return "the index of names contradicts itself; --repair makes it anew from the records"
+        return (
+            "the index of names contradicts itself. Stop the node and run `tierce doctor --repair` with"
+            " the same options: it makes the index anew from the records, and drops those that can't be"
+            " read. Start the node again: other nodes give these back; what only this node had is lost"
+        )
     if report.name_problems:
         dropped = report.names_dropped
-        lost = f"; {dropped} records could not be read, and are fetched from other nodes"
+        lost = (
+            f"; {dropped} records could not be read and were dropped. Start the node: other nodes give"
+            " them back within ten minutes, and what only this node had is lost"
+        )
         return f"the index of names was made anew{lost if dropped else ''}"
     if report.bad:
         count = len(report.bad)

@@ -32,10 +32,16 @@ COMMANDS = {
     "objstore": Command(
         "tierce.cli.objstore:command", "Run a node with the flags of an objstore node."
     ),
+    "sos": Command("tierce.cli.sos:command", "Run the programs of SOS, with their flags."),
+    "dtfc": Command("tierce.cli.dtfc:command", "Run a node with the flags of a dtfc node."),
     "put": Command("tierce.cli.put:command", "Store files and print their digests."),
     "get": Command("tierce.cli.get:command", "Fetch a blob to a file or to stdout."),
     "ls": Command("tierce.cli.ls:command", "List the blobs that a node holds."),
     "stat": Command("tierce.cli.stat:command", "Show the sizes of blobs, or the state of a node."),
+    "couch": Command(
+        "tierce.cli.couch:command",
+        "Move attachments of a CouchDB database into the store, or back.",
+    ),
     "cluster": Command(
         "tierce.cli.cluster:command", "Show the cluster, empty a node, or strike one that is lost."
     ),

@@ -37,7 +37,7 @@ def remote_options(function: F) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_remote(*arguments: Any, url: str, token_file: str | None, **options: Any) -> Any:
-        return function(*arguments, remote=Remote(url, _token(token_file)), **options)
+        return function(*arguments, remote=Remote(url, read_token(token_file)), **options)
 
     url_option = click.option(
         "--url",
@@ -62,7 +62,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-def _token(file: str | None) -> str | None:
+def read_token(file: str | None) -> str | None:
+    """The token in a file, or else in TIERCE_TOKEN; None without one. Raises BadRequest."""
     if file is None:
         # Scripts that empty the variable mean "no token".
         return os.environ.get(TOKEN_VARIABLE) or None

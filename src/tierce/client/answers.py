@@ -131,6 +131,8 @@ class _Problem(msgspec.Struct):
     title: str = ""
     detail: str = ""
     hint: str = ""
+    reason: str = ""  # CouchDB's own
+    error: str = ""  # that of SOS's doors; CouchDB's says less than its reason
 
 
 # What an error is when the server gives no reason of its own.
@@ -178,7 +180,13 @@ def error(subject: str, status: int, headers: Mapping[str, str], body: bytes) ->
         "",
     )
     kind = _ERRORS_BY_NAME.get(problem.type.rpartition("/")[2], kind)
-    message = _plain(problem.detail or problem.title) or f"{subject}: {message}"
+    told = _plain(problem.detail or problem.title)
+    if not told and (problem.reason or problem.error):
+        told = f"{subject}: {_plain(problem.reason or problem.error)}"
+    if not told and headers.get("Content-Type", "").startswith("text/plain"):
+        said = _plain(body[:TEXT_LIMIT_CHARACTERS].decode(errors="replace").strip())
+        told = f"{subject}: {said}" if said else ""
+    message = told or f"{subject}: {message}"
     hint = _plain(problem.hint) or hint
     if kind is TryAgain:
         wait = parse_retry_after(headers.get("Retry-After"), datetime.now(UTC))

@@ -23,7 +23,7 @@ from tierce.core.errors import Conflict, Corrupt
 from tierce.core.limits import KIB, PIECE_BYTES
 from tierce.core.wording import quoted
 
-__all__ = ["PartFile", "Progress", "Reader", "wrong_bytes"]
+__all__ = ["PartFile", "Progress", "Reader", "content_range", "wrong_bytes"]
 
 # An attempt that brought this much counts as a success: the next failure is again the first.
 PROGRESS_BYTES = 64 * KIB
@@ -105,7 +105,7 @@ class Reader:
             self.headers, self._etag = response.headers, etag
             skip = 0
             if response.status == 206:
-                start, self.total = _content_range(response.headers.get("Content-Range", ""))
+                start, self.total = content_range(response.headers.get("Content-Range", ""))
                 if start != self.offset:
                     raise foreign("it sent another range than was asked for")
             else:
@@ -237,7 +237,7 @@ class PartFile:
             raise busy from None
 
 
-def _content_range(text: str) -> tuple[int, int | None]:
+def content_range(text: str) -> tuple[int, int | None]:
     """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4) as the first byte and the total."""
     unit, _, rest = text.partition(" ")
     span, _, total = rest.partition("/")

@@ -63,6 +63,14 @@ class Unavailable(TierceError):
     """It may work later or on another node: try again."""
 
 
+class TooManyRequests(Unavailable):
+    """The caller sent more requests than it may in that time: send this one again later."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ReadOnly(Unavailable):
     """The node was set read-only by its operator."""
 
@@ -92,7 +100,7 @@ _BY_NAME: dict[str, type[TierceError]] = {
     each.__name__: each
     for each in (
         TierceError, NotFound, BadRequest, TooLarge, DigestMismatch, TooSlow, Refused,
-        Unauthenticated, Forbidden, Conflict, Unavailable, ReadOnly, Corrupt, Full,
+        Unauthenticated, Forbidden, Conflict, Unavailable, TooManyRequests, ReadOnly, Corrupt, Full,
     )
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ source; whoever called adds those. What ``show`` gives back hides secrets and is
 ``parse`` for every kind that has none.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -204,6 +205,11 @@ def _parse_path(value: object) -> Path:
     return Path(text)
 
 
+def _end_slash(value: object) -> str:
+    """What a path loses at its end, where it is the beginning of another one."""
+    return "/" if isinstance(value, str) and len(value) > 1 and value.endswith("/") else ""
+
+
 def _parse_node_id(value: object) -> str:
     text = _text(value)
     if len(text) > NODE_ID_LIMIT_CHARACTERS:
@@ -231,6 +237,21 @@ def _parse_url(value: object) -> str:
             f"{quoted(value)} is not a base URL", hint="Write it as in http://10.0.0.5:8080."
         )
     return text
+
+
+def _parse_sos_server(value: object) -> str:
+    """The base URL of a blob server of SOS, with the name of its group in front if it has one."""
+    text = _text(value).strip()
+    parts = re.fullmatch(r"(.*?)=(https?://.*)", text)
+    if parts is None:
+        return _parse_url(text)
+    group = parts[1].strip()
+    if not group or not group.isprintable() or "," in group or "://" in group:
+        raise BadRequest(
+            f"{quoted(group)} is not the name of a group",
+            hint="Write GROUP=URL, with a name that has no comma, or the URL alone.",
+        )
+    return f"{group}={_parse_url(parts[2])}"
 
 
 def _parse_upstream(value: object) -> str:
@@ -269,6 +290,16 @@ def _parse_peer(value: object) -> str:
     if not found.port:
         raise BadRequest(f"{quoted(text)} names no port", hint="Write the port of the other node.")
     return found.address
+
+
+def _parse_network(value: object) -> str:
+    text = _text(value).strip()
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise BadRequest(
+            f"{quoted(text)} is not a network", hint="Write it as in 10.0.0.0/8 or 10.1.2.3."
+        ) from None
 
 
 def _parse_word(value: object) -> str:
@@ -321,6 +352,7 @@ base_url: Kind[str] = Kind("URL", _parse_url, str)
 base_url_or_empty: Kind[str] = Kind(
     "URL", lambda value: "" if value == "" else _parse_url(value), str
 )
+sos_server: Kind[str] = Kind("[GROUP=]URL", _parse_sos_server, str)
 upstream_or_empty: Kind[str] = Kind(
     "URL", lambda value: "" if value == "" else _parse_upstream(value), str
 )
@@ -329,6 +361,10 @@ private: Kind[Listen] = Kind("HOST:PORT", _parse_private, lambda value: value.ad
 peer: Kind[str] = Kind("HOST:PORT", _parse_peer, str)
 peer_or_empty: Kind[str] = Kind(
     "HOST:PORT", lambda value: "" if value == "" else _parse_private(value).address, str
+)
+network: Kind[str] = Kind("NETWORK", _parse_network, str)
+prefix: Kind[str] = Kind(
+    "PATH", lambda value: "" if value == "" else str(_parse_path(value)) + _end_slash(value), str
 )
 word: Kind[str] = Kind("NAME", _parse_word, str)
 token: Kind[Token] = Kind("NAME:RIGHTS:sha256-HEX", _parse_token, _show_token)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tierce.core.errors import BadRequest
 from tierce.core.wording import did_you_mean, quoted
 
-DOORS = ("native", "cask", "objstore")
+DOORS = ("native", "cask", "objstore", "sos-upload", "sos-download", "sos-blob", "dtfc")
 PRIVATE = "private"
 
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)

@@ -31,6 +31,9 @@ COMMIT_SECONDS = Histogram(
 VERIFY_FAILURES = Counter(
     "tierce_verify_failures", "Copies found bad and moved to quarantine.", ["kind"]
 )
+DAMAGED_RECORDS = Counter(
+    "tierce_damaged_records", "Damaged records of objects that a process came upon."
+)
 SLOW_CLIENTS = Counter(
     "tierce_slow_clients", "Connections ended for too little progress.", ["phase"]
 )
@@ -44,6 +47,8 @@ HEALED_BYTES = Counter("tierce_healed_bytes", "Bytes of copies given to other no
 TRIMMED_BLOBS = Counter("tierce_trimmed_blobs", "Surplus copies removed from this node.")
 EVICTED_BLOBS = Counter("tierce_evicted_blobs", "Blobs dropped from the near-cache for room.")
 EVICTED_BYTES = Counter("tierce_evicted_bytes", "Bytes of blobs dropped from the near-cache.")
+LOADED_FILES = Counter("tierce_loaded_files", "Files that were loaded from peers of dtfc.")
+LOADED_BYTES = Counter("tierce_loaded_bytes", "Bytes of files that were loaded from peers of dtfc.")
 REFUSED_REQUESTS = Counter(
     "tierce_refused_requests", "Requests of other nodes refused for their signature.", ["reason"]
 )

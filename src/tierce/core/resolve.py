@@ -19,7 +19,7 @@ from tierce.core.wording import did_you_mean, quoted
 DEFAULT = "default"
 
 # Variables of ours that are no settings: where the file is, and what client commands use.
-OTHER_VARIABLES = ("TIERCE_CONFIG", "TIERCE_URL", "TIERCE_TOKEN")
+OTHER_VARIABLES = ("TIERCE_CONFIG", "TIERCE_URL", "TIERCE_TOKEN", "TIERCE_DTFC_URL")
 _TEST_PREFIX = "TIERCE_TEST_"
 
 # Kubernetes gives every pod variables that are named after the Services around it.

@@ -169,6 +169,21 @@ class Settings:
         kinds.anonymous_rights,
         "Rights without a token; auto is all when no token is set, and none when some are.",
     )
+    requests_per_second: float = _setting(
+        0.0,
+        kinds.number(0.0, 1e9),
+        "Most requests a second from one address, by all public doors; 0 is no limit.",
+    )
+    token_requests_per_second: float = _setting(
+        0.0,
+        kinds.number(0.0, 1e9),
+        "Most requests a second with one token, by all public doors; 0 is no limit.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        kinds.listed(kinds.network),
+        "Network of proxies whose X-Forwarded-For tells the address of a client, as in 10.0.0.0/8.",
+    )
     private: Listen = _setting(
         Listen(PRIVATE, "127.0.0.1", 7071),
         kinds.private,
@@ -286,6 +301,37 @@ class Settings:
         None,
         kinds.optional(kinds.private),
         "Where the private API of objstore is open to all of this machine, without a signature.",
+    )
+    sos_servers: tuple[str, ...] = _setting(
+        (),
+        kinds.listed(kinds.sos_server),
+        "Blob server that the SOS upload and download doors use, as [GROUP=]URL; "
+        "the cluster itself if not set.",
+    )
+    dtfc_peers: tuple[str, ...] = _setting(
+        (),
+        kinds.listed(kinds.base_url),
+        "Peer from which the dtfc door loads what is not here, as in http://10.0.0.5:8080/.",
+    )
+    dtfc_peer_list: Path | None = _setting(
+        None,
+        kinds.optional(kinds.path),
+        "File with the URL of a peer in each line; read again when it changes.",
+    )
+    dtfc_me: str = _setting(
+        "",
+        kinds.base_url_or_empty,
+        "URL of this node among the peers, which is left out.",
+    )
+    dtfc_deny: str = _setting(
+        "",
+        kinds.prefix,
+        "Path before put, get, head or delete to a file that, once it is there, forbids that method.",
+    )
+    dtfc_https_redirect: bool = _setting(
+        False,
+        kinds.switch,
+        "Send who gets a file from the dtfc door by plain HTTP to https, as a proxy before it has it.",
     )
     scrub_interval_seconds: float = _setting(
         limits.SCRUB_INTERVAL_SECONDS,

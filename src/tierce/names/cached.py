@@ -18,14 +18,16 @@ from contextlib import closing
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from tierce.blobs.environment import MANAGED, Environment, WriteBatch
+from tierce.blobs import marks
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.marks import key_of
 from tierce.blobs.packed import digest_of
 from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt
+from tierce.names.damage import entry_of_change
 from tierce.names.keys import references_of
-from tierce.names.lmdb_index import FEED, RECORDS, REFERENCES
+from tierce.names.lmdb_index import REFERENCES
 from tierce.names.record import UPSTREAM, Record
-from tierce.names.values import damaged, read_entry
 
 CACHE = "cache"
 ROWS_CHUNK = 2000
@@ -94,16 +96,20 @@ def standing_of(is_managed: bool, records: Iterable[Record]) -> Standing:
 def standing_in(
     batch: WriteBatch, digest: Digest, merged: Mapping[tuple[str, str], Record] | None = None
 ) -> Standing:
-    """How a blob stands that is here, in the eyes of a transaction.
+    """How a blob stands that is here, in the eyes of a transaction. Raises nothing.
 
+    While a record is damaged that may refer to it, it is one that nobody may drop.
     ``merged``: by their names, records that count in the place of what is in force.
     """
-    is_managed = batch.get(MANAGED, key_of(digest)) is not None
+    is_managed = marks.is_managed(batch, key_of(digest))
     merged = merged or {}
     records = [each for each in merged.values() if each.digest == digest and not each.deleted]
     with closing(_referring(batch, digest)) as referring:
         others = (each for each in referring if (each.bucket, each.key) not in merged)
-        return standing_of(is_managed, itertools.chain(records, others))
+        try:
+            return standing_of(is_managed, itertools.chain(records, others))
+        except Corrupt:
+            return Standing.OTHER
 
 
 def _referring(batch: WriteBatch, digest: Digest) -> Generator[Record, None, None]:
@@ -111,11 +117,9 @@ def _referring(batch: WriteBatch, digest: Digest) -> Generator[Record, None, Non
     with batch.cursor(REFERENCES) as cursor:
         more = cursor.set_range(start)
         while more and bytes(cursor.key()[: len(start)]) == start:
-            key = batch.get(FEED, bytes(cursor.key()[len(start) :]))
-            value = None if key is None else batch.get(RECORDS, bytes(key))
-            if value is None:
-                raise damaged(f"a reference to {digest} leads nowhere")
-            yield read_entry(value).record
+            entry = entry_of_change(batch.get, bytes(cursor.key()[len(start) :]))
+            if entry is not None:
+                yield entry.record
             more = cursor.next()
 
 

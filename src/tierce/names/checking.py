@@ -10,10 +10,17 @@ from typing import NamedTuple
 
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.core.codec import encode
-from tierce.core.errors import BadRequest, Corrupt
-from tierce.names.keys import index_key, reference_key, whole_key
+from tierce.core.errors import Corrupt
+from tierce.names.keys import MENDED, is_reference, reference_key
 from tierce.names.lmdb_index import FEED, NAMES, RECORDS, REFERENCES, STATE_KEY
-from tierce.names.values import Entry, State, content_of, read_entry, read_state
+from tierce.names.values import (
+    Entry,
+    State,
+    content_of,
+    read_entry_at,
+    read_state,
+    written_entry,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +62,13 @@ def examine(environment: Environment) -> Found:
             if batch.get(REFERENCES, reference_key(content, entry.seq)) is None:
                 wrong(f"the reference from the content of {name} is missing")
         records = counted.objects + counted.tombstones
-        for database, expected in ((FEED, records), (REFERENCES, counted.objects)):
-            surplus = sum(1 for _ in _keys(batch, database)) - expected
+        for what, keys, expected in (
+            ("the feed", _keys(batch, FEED), records),
+            ("the list of references", _references(batch), counted.objects),
+        ):
+            surplus = sum(1 for _ in keys) - expected
             if surplus > 0:
-                wrong(f"{database} has {surplus} entries too many")
+                wrong(f"{what} has {surplus} entries too many")
         try:
             kept = read_state(batch.get(NAMES, STATE_KEY))
         except Corrupt as error:
@@ -89,8 +99,11 @@ def rebuild(batch: WriteBatch) -> int:
     entries.sort(key=lambda pair: pair[1].seq)
     for key in unreadable:
         batch.delete(RECORDS, key)
+    for key in [key for key in _keys(batch, NAMES) if key.startswith(MENDED)]:
+        batch.delete(NAMES, key)  # no row is stale any more
     batch.clear(FEED)
-    batch.clear(REFERENCES)
+    for key in list(_references(batch)):
+        batch.delete(REFERENCES, key)
     state = State()
     try:
         kept = read_state(batch.get(NAMES, STATE_KEY))
@@ -105,7 +118,7 @@ def rebuild(batch: WriteBatch) -> int:
         if seq in seen:  # two records with one number: the second one counts as changed now
             state.seq += 1
             seq = state.seq
-            batch.put(RECORDS, key, encode(Entry(seq, entry.record)))
+            batch.put(RECORDS, key, written_entry(Entry(seq, entry.record)))
         seen.add(seq)
         state.count(entry.record, +1)
         state.clock = max(state.clock, entry.record.timestamp)
@@ -123,12 +136,15 @@ def _entries(batch: WriteBatch) -> Iterator[tuple[bytes, Entry | None]]:
         for key, value in cursor:
             entry: Entry | None
             try:
-                entry = read_entry(value)
-                if index_key(whole_key(entry.record.bucket, entry.record.key)) != bytes(key):
-                    entry = None
-            except (Corrupt, BadRequest):
+                entry = read_entry_at(value, key)
+            except Corrupt:
                 entry = None
             yield bytes(key), entry
+
+
+def _references(batch: WriteBatch) -> Iterator[bytes]:
+    """The keys of all references."""
+    return filter(is_reference, _keys(batch, REFERENCES))
 
 
 def _keys(batch: WriteBatch, database: str) -> Iterator[bytes]:

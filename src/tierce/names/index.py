@@ -25,16 +25,23 @@ class Change(NamedTuple):
 
 
 class NameCounts(NamedTuple):
-    """How many names there are: those of objects, and tombstones."""
+    """How many names there are: those of objects, and tombstones.
+
+    ``damaged``: the records among them that can't be used, as far as this process came upon them.
+    """
 
     objects: int
     tombstones: int
+    damaged: int = 0
 
 
 class Index(Protocol):
     """All methods may be called concurrently, from one event loop, in any number of processes.
 
     Those that are not ``async`` read a few pages, and may be called on the event loop.
+
+    Records that are damaged on disk are left out of lists, scans and changes. What is asked of one
+    of them, or of a blob that one may refer to, raises Corrupt (damage.py).
     """
 
     def get(self, bucket: str, key: str) -> Record | None:
@@ -58,7 +65,10 @@ class Index(Protocol):
         ...
 
     async def merge(self, records: Sequence[Record]) -> list[bool]:
-        """Merge records as they are; for each whether that changed anything. Durable."""
+        """Merge records as they are; for each whether that changed anything. Durable.
+
+        A damaged record counts as none: what is merged takes its place.
+        """
         ...
 
     async def list_after(

@@ -12,9 +12,10 @@ a digest, for each record in force with that content; ``names`` the rest.
 """
 
 import asyncio
-import heapq
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from ulid import ULID
@@ -22,6 +23,7 @@ from ulid import ULID
 from tierce.blobs.environment import Environment, Transaction, WriteBatch
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt
 from tierce.core.limits import (
     EPOCHS_COUNT,
     MERGE_CHUNK_RECORDS,
@@ -29,41 +31,47 @@ from tierce.core.limits import (
     REFERENCES_COUNT,
 )
 from tierce.names.changes import Epoch, Position
+from tierce.names.damage import DamagedRecords
 from tierce.names.index import Change, Check, NameCounts
 from tierce.names.keys import (
+    FEED,
+    NAMES,
+    RECORDS,
+    REFERENCES,
     SEQ_MAX,
     check_holdable,
+    check_timestamp,
     feed_key,
-    group_of,
     index_key,
+    mended_key,
     reference_key,
     references_of,
-    seek_key,
     whole_key,
 )
 from tierce.names.record import Record, merge, stamp
+from tierce.names.rows import Rows, is_referred_to, starts
 from tierce.names.values import (
     NO_EPOCHS,
     Entry,
     State,
     content_of,
     damaged,
-    read_entry,
     read_entry_of,
     read_epochs,
     read_state,
     record_of,
+    written_entry,
 )
+
+__all__ = ["DATABASES", "FEED", "NAMES", "RECORDS", "REFERENCES", "STATE_KEY"]
+__all__ += ["LmdbIndex", "OnChange"]
 
 T = TypeVar("T")
 
-RECORDS = "records"
-FEED = "feed"
-REFERENCES = "references"
-NAMES = "names"
 DATABASES: tuple[str, ...] = (RECORDS, FEED, REFERENCES, NAMES)
 
 STATE_KEY = b"state"
+_STATE = "the state of names"
 _EPOCHS = b"epochs"
 _CHECKPOINT = b"checkpoint/"
 
@@ -93,6 +101,8 @@ class LmdbIndex:
         self._references = environment.database(REFERENCES)
         self._names = environment.database(NAMES)
         self._epochs_read: tuple[bytes, tuple[Epoch, ...]] = b"", ()
+        self._damages = DamagedRecords()
+        self._rows = Rows(environment, self._damages)
 
     # In somebody's transaction
 
@@ -100,17 +110,15 @@ class LmdbIndex:
         self, batch: WriteBatch, draft: Record, *, now: int, check: Check | None = None
     ) -> Record:
         """What ``write`` does, inside a change. Raises before it writes; do so before your writes."""
-        check_holdable(draft)
-        key = index_key(whole_key(draft.bucket, draft.key))
-        state = read_state(batch.get(NAMES, STATE_KEY))
+        key = index_key(check_holdable(draft))
+        state = self._state_in(batch)
+        timestamp = stamp(now, state.clock)
+        record = msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
+        check_timestamp(record)
         known = read_entry_of(batch.get(RECORDS, key), draft.bucket, draft.key)
         if check is not None:
             check(record_of(known))
-        timestamp = stamp(now, state.clock)
-        record = msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
-        check_holdable(record)
         self._accept(batch, state, key, known, record)
-        self._write_state(batch, state)
         return record
 
     def merge_in(self, batch: WriteBatch, record: Record) -> bool:
@@ -120,16 +128,22 @@ class LmdbIndex:
     def merge_all_in(self, batch: WriteBatch, records: Sequence[Record]) -> list[bool]:
         """What ``merge`` does, inside a change. Raises before it writes: call it before your writes.
 
+        A damaged record counts as none, but as one in the counts: it is replaced, whatever it was.
         For a few thousand records at most: they are held in memory, and other writers wait.
         """
-        state = read_state(batch.get(NAMES, STATE_KEY))
+        state = self._state_in(batch)
         keys: list[bytes] = []
         known: dict[bytes, Entry | None] = {}
+        bad: set[bytes] = set()
         for record in records:
-            check_holdable(record)
-            keys.append(key := index_key(whole_key(record.bucket, record.key)))
+            keys.append(key := index_key(check_holdable(record)))
             if key not in known:
-                known[key] = read_entry_of(batch.get(RECORDS, key), record.bucket, record.key)
+                try:
+                    known[key] = read_entry_of(batch.get(RECORDS, key), record.bucket, record.key)
+                except Corrupt as error:
+                    self._damages.note(key, error)
+                    known[key] = None
+                    bad.add(key)
         results = []
         for key, record in zip(keys, records, strict=True):
             old = known[key]
@@ -137,9 +151,11 @@ class LmdbIndex:
             changed = old is None or merged != old.record
             if changed:
                 known[key] = self._accept(batch, state, key, old, merged)
+                if key in bad:
+                    bad.remove(key)
+                    state.count(merged, -1)
+                    batch.put(NAMES, mended_key(key), feed_key(state.seq))
             results.append(changed)
-        if any(results):
-            self._write_state(batch, state)
         return results
 
     def get_in(self, batch: WriteBatch, bucket: str, key: str) -> Record | None:
@@ -148,16 +164,25 @@ class LmdbIndex:
         entry = read_entry_of(found, bucket, key)
         return record_of(entry)
 
+    def merged_in(self, batch: WriteBatch, record: Record) -> Record:
+        """The record that would be in force if this one were merged."""
+        try:
+            return merge(self.get_in(batch, record.bucket, record.key), record)
+        except Corrupt:
+            return record
+
     def refers_in(self, batch: WriteBatch, digest: Digest) -> bool:
-        """Whether any record in force, no tombstone, has this blob as its content."""
-        start = references_of(digest)
-        with batch.cursor(REFERENCES) as cursor:
-            return bool(cursor.set_range(start)) and _starts(cursor.key(), start)
+        """Whether any record in force, no tombstone, has this blob as its content.
+
+        Also if that is only not to be ruled out, as a record is damaged.
+        """
+        return is_referred_to(batch, digest)
 
     def _accept(
         self, batch: WriteBatch, state: State, key: bytes, old: Entry | None, record: Record
     ) -> Entry:
-        """Write a change whose record counts; only the state is left to be written."""
+        """Write a change whose record counts."""
+        self._write_state(batch, state)
         state.seq += 1
         state.clock = max(state.clock, record.timestamp)
         if old is not None:
@@ -167,18 +192,23 @@ class LmdbIndex:
                 batch.delete(REFERENCES, reference_key(content, old.seq))
         state.count(record, +1)
         entry = Entry(state.seq, record)
-        batch.put(RECORDS, key, encode(entry))
+        batch.put(RECORDS, key, written_entry(entry))
         batch.put(FEED, feed_key(state.seq), key)
         if (content := content_of(record)) is not None:
             batch.put(REFERENCES, reference_key(content, state.seq), b"")
         self._on_change(batch, record_of(old), record)
         return entry
 
+    def _state_in(self, batch: WriteBatch) -> State:
+        """The state in the eyes of a change, one for all changes of the batch. See _write_state."""
+        return batch.once(_STATE, lambda: read_state(batch.get(NAMES, STATE_KEY)))
+
     def _write_state(self, batch: WriteBatch, state: State) -> None:
-        if batch.get(NAMES, _EPOCHS) is None:
+        """Have the state written as it is when the batch ends."""
+        is_first = batch.at_end(_STATE, lambda: batch.put(NAMES, STATE_KEY, encode(state)))
+        if is_first and batch.get(NAMES, _EPOCHS) is None:
             # Numbers given before any run was begun must be told from those of another disk.
             batch.put(NAMES, _EPOCHS, encode((*NO_EPOCHS, Epoch(str(ULID()), 0))))
-        batch.put(NAMES, STATE_KEY, encode(state))
 
     # Changes of their own
 
@@ -190,7 +220,7 @@ class LmdbIndex:
 
     async def reserve(self, now: int) -> int:
         def change(batch: WriteBatch) -> int:
-            state = read_state(batch.get(NAMES, STATE_KEY))
+            state = self._state_in(batch)
             state.clock = stamp(now, state.clock)
             self._write_state(batch, state)
             return state.clock
@@ -212,7 +242,7 @@ class LmdbIndex:
         name = index_key(whole_key(bucket, key))
 
         def change(batch: WriteBatch) -> bool:
-            state = read_state(batch.get(NAMES, STATE_KEY))
+            state = self._state_in(batch)
             known = read_entry_of(batch.get(RECORDS, name), bucket, key)
             if known is None or not known.record.deleted or known.record.timestamp != timestamp:
                 return False
@@ -230,7 +260,7 @@ class LmdbIndex:
         def change(batch: WriteBatch) -> None:
             epochs = read_epochs(batch.get(NAMES, _EPOCHS))
             if name not in [epoch.name for epoch in epochs]:
-                state = read_state(batch.get(NAMES, STATE_KEY))
+                state = self._state_in(batch)
                 epochs = (*epochs, Epoch(name, state.seq))[-EPOCHS_COUNT:]
                 batch.put(NAMES, _EPOCHS, encode(epochs))
 
@@ -247,7 +277,11 @@ class LmdbIndex:
     def get(self, bucket: str, key: str) -> Record | None:
         name = index_key(whole_key(bucket, key))
         with self._environment.read() as transaction:
-            entry = read_entry_of(transaction.get(name, db=self._records), bucket, key)
+            try:
+                entry = read_entry_of(transaction.get(name, db=self._records), bucket, key)
+            except Corrupt as error:
+                self._damages.note(name, error)
+                raise
         return record_of(entry)
 
     def last_seq(self) -> int:
@@ -258,7 +292,7 @@ class LmdbIndex:
 
     def counts(self) -> NameCounts:
         state = self._state()
-        return NameCounts(state.objects, state.tombstones)
+        return NameCounts(state.objects, state.tombstones, self._rows.count_damaged())
 
     def epochs(self) -> tuple[Epoch, ...]:
         with self._environment.read() as transaction:
@@ -280,11 +314,12 @@ class LmdbIndex:
             transaction.cursor(db=self._references) as cursor,
         ):
             more = cursor.set_range(start)
-            while more and len(found) < REFERENCES_COUNT and _starts(cursor.key(), start):
-                change = self._change_at(transaction, bytes(cursor.key()[len(start) :]))
-                if content_of(change.record) != digest:
-                    raise damaged(f"change {change.seq} is of another content than {digest}")
-                found.append(change.record)
+            while more and len(found) < REFERENCES_COUNT and starts(cursor.key(), start):
+                change = self._rows.change_at(transaction, bytes(cursor.key()[len(start) :]))
+                if change is not None:
+                    if content_of(change.record) != digest:
+                        raise damaged(f"change {change.seq} is of another content than {digest}")
+                    found.append(change.record)
                 more = cursor.next()
         return found
 
@@ -295,7 +330,7 @@ class LmdbIndex:
 
         def page(transaction: Transaction) -> list[Record]:
             found: list[Record] = []
-            for whole, record in self._in_order(transaction, max(first, behind)):
+            for whole, record in self._rows.in_order(transaction, max(first, behind)):
                 if len(found) == limit or (whole > first and not whole.startswith(first)):
                     break
                 if whole > behind and whole >= first and (deleted or not record.deleted):
@@ -309,7 +344,7 @@ class LmdbIndex:
 
         def page(transaction: Transaction) -> list[Record]:
             found: list[Record] = []
-            for whole, record in self._in_order(transaction, behind):
+            for whole, record in self._rows.in_order(transaction, behind):
                 if len(found) == limit:
                     break
                 if whole > behind:
@@ -320,13 +355,9 @@ class LmdbIndex:
 
     async def changes(self, since: int, limit: int) -> list[Change]:
         def page(transaction: Transaction) -> list[Change]:
-            found: list[Change] = []
-            with transaction.cursor(db=self._feed) as cursor:
-                more = cursor.set_range(feed_key(min(since + 1, SEQ_MAX)))
-                while more and len(found) < limit:
-                    found.append(self._change_at(transaction, bytes(cursor.key())))
-                    more = cursor.next()
-            return found
+            found = self._rows.changes_from(transaction, min(since + 1, SEQ_MAX))
+            with contextlib.closing(found):
+                return list(itertools.islice(found, limit))
 
         return await self._read(page)
 
@@ -339,50 +370,6 @@ class LmdbIndex:
 
         return await asyncio.to_thread(reading)
 
-    def _in_order(self, transaction: Transaction, start: bytes) -> Iterator[tuple[bytes, Record]]:
-        """Names in full with their records, in the order of names, from about ``start`` on."""
-        with transaction.cursor(db=self._records) as cursor:
-            more = cursor.set_range(seek_key(start)) if start else cursor.first()
-            while more:
-                named = _named(cursor)
-                group = group_of(named[0])
-                if group is None:
-                    yield named
-                    more = cursor.next()
-                    continue
-                names = []
-                while more and _starts(cursor.key(), group):
-                    names.append(_named(cursor))
-                    more = cursor.next()
-                heapq.heapify(names)  # a page may need few of them
-                while names:
-                    yield heapq.heappop(names)
-
-    def _change_at(self, transaction: Transaction, number: bytes) -> Change:
-        """The change with a number, as it is a key of ``feed``."""
-        seq = int.from_bytes(number)
-        key = transaction.get(number, db=self._feed)
-        value = None if key is None else transaction.get(key, db=self._records)
-        if value is None:
-            raise damaged(f"there is no record of change {seq}")
-        entry = read_entry(value)
-        if entry.seq != seq:
-            raise damaged(f"change {seq} leads to a record of change {entry.seq}")
-        return Change(seq, entry.record)
-
     def _state(self) -> State:
         with self._environment.read() as transaction:
             return read_state(transaction.get(STATE_KEY, db=self._names))
-
-
-def _named(cursor: Any) -> tuple[bytes, Record]:
-    """The name in full at a cursor of ``records``, and its record."""
-    record = read_entry(cursor.value()).record
-    whole = whole_key(record.bucket, record.key)
-    if index_key(whole) != cursor.key():
-        raise damaged(f"the record of {record.key[:200]!a} is under another name")
-    return whole, record
-
-
-def _starts(key: memoryview, start: bytes) -> bool:
-    return key[: len(start)] == start

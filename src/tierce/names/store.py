@@ -17,7 +17,7 @@ from tierce.core.errors import Conflict
 from tierce.names.cached import Evicted, Look, Standing, standing_in, watch_in
 from tierce.names.index import Check
 from tierce.names.lmdb_index import LmdbIndex
-from tierce.names.record import Record, merge
+from tierce.names.record import Record
 
 
 class ObjectStore(Protocol):
@@ -133,12 +133,7 @@ class LocalObjects:
 
     async def evict(self, digest: Digest, heard: Sequence[Record] = ()) -> Evicted:
         def is_cached(batch: WriteBatch) -> bool:
-            merged = {
-                (each.bucket, each.key): merge(
-                    self._index.get_in(batch, each.bucket, each.key), each
-                )
-                for each in heard
-            }
+            merged = {(each.bucket, each.key): self._index.merged_in(batch, each) for each in heard}
             return standing_in(batch, digest, merged) is Standing.CACHED
 
         size = await self._store.evict(digest, is_cached)

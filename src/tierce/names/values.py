@@ -3,15 +3,18 @@
 from typing import TypeVar
 
 import msgspec
+from xxhash import xxh3_64_digest
 
-from tierce.core.codec import decode
+from tierce.core.codec import decode, encode
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, Corrupt
 from tierce.names.changes import Epoch
+from tierce.names.keys import index_key, whole_key
 from tierce.names.record import Record
 
 T = TypeVar("T")
 
+SUM_BYTES = 8
 NO_EPOCHS = (Epoch("0", 0),)
 """The epochs where nothing was written yet. It may have one name everywhere, as it has no numbers."""
 
@@ -59,9 +62,34 @@ def read_epochs(value: bytes | memoryview | None) -> tuple[Epoch, ...]:
     return NO_EPOCHS if value is None else _read(value, tuple[Epoch, ...], "list of epochs")
 
 
+def written_entry(entry: Entry) -> bytes:
+    """An entry as it is kept, with a checksum behind it: LMDB has none, and a bit may flip on disk."""
+    return with_sum(encode(entry))
+
+
+def with_sum(value: bytes) -> bytes:
+    """A value with its checksum."""
+    return value + xxh3_64_digest(value)
+
+
 def read_entry(value: memoryview) -> Entry:
     """An entry, whatever its name. Raises Corrupt."""
-    return _read(value, Entry, "record")
+    content = value[:-SUM_BYTES]
+    if xxh3_64_digest(content) != value[-SUM_BYTES:]:
+        raise damaged("a record does not have its checksum")
+    return _read(content, Entry, "record")
+
+
+def read_entry_at(value: memoryview, key: bytes | memoryview) -> Entry:
+    """The entry under a key of ``records``. Raises Corrupt, also for that of another name."""
+    entry = read_entry(value)
+    try:
+        is_its_own = index_key(whole_key(entry.record.bucket, entry.record.key)) == key
+    except BadRequest as error:
+        raise damaged(error.message) from error
+    if not is_its_own:
+        raise damaged(f"the record of {entry.record.key[:200]!a} is under another name")
+    return entry
 
 
 def read_entry_of(value: memoryview | None, bucket: str, key: str) -> Entry | None:
@@ -78,7 +106,8 @@ def damaged(what: str) -> Corrupt:
     """What is raised where the index contradicts itself."""
     return Corrupt(
         f"the index of names is damaged: {what}",
-        hint="Stop the node and run tierce doctor on its data directory.",
+        hint="Stop the node, run `tierce doctor --repair` on its data directory, and start it again:"
+        " the other nodes give it the records that were dropped.",
     )
 
 

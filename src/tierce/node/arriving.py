@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt
 from tierce.names.cached import is_safe
 from tierce.names.index import Index
 from tierce.names.record import Record
@@ -84,7 +85,10 @@ class Arriving:
         self._coming[digest] += 1
         grant: Grant | None = None
         try:
-            safe = {is_safe(each) for each in self._index.refers(digest)}
+            try:
+                safe = {is_safe(each) for each in self._index.refers(digest)}
+            except Corrupt:
+                safe = {False}  # what a damaged record says is unknown, and it may need it here
             if digest in self._merging:
                 safe.add(True)
             if True in safe:

@@ -3,14 +3,19 @@
 The order that was saved is advice; what lies on the disk, and the records, are the truth.
 """
 
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable
-from tierce.names.cached import CacheRows, Look, Standing, is_safe
+from tierce.names.cached import CacheRows, Look, Row, Standing, is_safe
 from tierce.names.index import Index
 from tierce.names.store import ObjectStore
 from tierce.upstream.eviction import GHOST, PINNED_BIT, Entry
 
 FIND_PAGE_COUNT = 500
+_SLICE_COUNT = 10_000
 
 
 async def find_cached(objects: ObjectStore, index: Index, rows: CacheRows) -> list[Entry[Digest]]:
@@ -50,6 +55,15 @@ def _is_counted(look: Look) -> bool:
 def _entry(digest: Digest, look: Look, bits: int) -> Entry[Digest]:
     bits &= ~PINNED_BIT
     return Entry(digest, look.size, bits if look.standing is Standing.CACHED else bits | PINNED_BIT)
+
+
+async def rows_of(entries: Iterator[Entry[Digest]]) -> list[Row]:
+    """What is to be saved. Others may run meanwhile."""
+    rows: list[Row] = []
+    while some := [Row(*each) for each in islice(entries, _SLICE_COUNT)]:
+        rows += some
+        await asyncio.sleep(0)
+    return rows
 
 
 def not_dropped(digest: Digest) -> Unavailable:

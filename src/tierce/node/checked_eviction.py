@@ -14,27 +14,16 @@ from tierce.blobs.local import Collected
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound, TierceError
+from tierce.core.errors import Corrupt, TierceError
 from tierce.names.cached import Evicted, Look, Standing, is_safe
+from tierce.names.damage import known_record
 from tierce.names.index import Check, Index
 from tierce.names.record import Record, merge
 from tierce.names.store import ObjectStore
+from tierce.node.uploading import found_in, upload_blob
 from tierce.upstream.tier import Upstream
 
 log = logging.getLogger(__name__)
-
-
-async def has_content(upstream: Upstream, record: Record) -> bool:
-    """Whether the upstream has a record's content under its key. Raises Unavailable."""
-    found = await _found(upstream, record.key)
-    return found is not None and _is_content(found, record)
-
-
-async def _found(upstream: Upstream, key: str) -> Record | None:
-    try:
-        return await upstream.stat(key)
-    except NotFound:
-        return None
 
 
 def _is_content(found: Record, record: Record) -> bool:
@@ -84,10 +73,13 @@ class CheckedObjects:
         """See ObjectStore. What the upstream lacks stays, as if something else needed it too."""
         (found,) = await self._objects.look([digest])
         if found.standing is Standing.CACHED or heard:
-            records = {(each.bucket, each.key): each for each in self._index.refers(digest)}
+            try:
+                records = {(each.bucket, each.key): each for each in self._index.refers(digest)}
+            except Corrupt:  # nobody may drop what a damaged record may need
+                return Evicted(Standing.OTHER, found.size, is_dropped=False)
             for each in heard:
                 name = each.bucket, each.key
-                records[name] = merge(self._index.get(*name), each)
+                records[name] = merge(known_record(self._index, *name), each)
             for record in records.values():
                 # What is not safe is no business of the upstream, and keeps the blob here anyway.
                 if record.digest != digest or not is_safe(record):
@@ -105,7 +97,7 @@ class CheckedObjects:
     async def _is_there(self, record: Record) -> bool:
         """Whether the upstream has it; if it says that it has not, it gets it."""
         try:
-            found = await _found(self._upstream, record.key)
+            found = await found_in(self._upstream, record.key)
         except TierceError as error:
             log.info("%s is not dropped: the upstream could not be asked: %s", record.key, error)
             return False
@@ -123,11 +115,7 @@ class CheckedObjects:
     async def _mend(self, record: Record) -> None:
         log.warning("the upstream lacks the content of %s: it is put there again", record.key)
         try:
-            blob = await self._store.open(record.content)
-            try:
-                await self._upstream.upload(record, blob)
-            finally:
-                await blob.aclose()
+            await upload_blob(self._upstream, record, self._store.open(record.content))
         except TierceError as error:
             log.warning("%s could not be put into the upstream again: %s", record.key, error)
             return

@@ -82,23 +82,27 @@ class DataPath:
 
         ``first`` are the ids of nodes that probably have it, if this one has not.
         """
+        return (await self.locate(digest, first=first))[0]
+
+    async def locate(self, digest: Digest, *, first: Sequence[str] = ()) -> tuple[OpenBlob, bool]:
+        """What :meth:`open` does, and whether it was this node's copy that was opened."""
         try:
             blob = await self._local.open(digest)
         except NotFound as error:
             if not error.found_bad or self.is_alone:
-                return await self.fetcher.open(digest, first=first)
+                return await self.fetcher.open(digest, first=first), False
             bad = error
         except (Unavailable, Corrupt, Full):
             # The disk here fails; others may have the blob.
             if self.is_alone:
                 raise
-            return await self.fetcher.open(digest, first=first)
+            return await self.fetcher.open(digest, first=first), False
         else:
             if blob.data is not None or self.is_alone:
-                return blob
-            return ReplacedBlob(blob, self.fetcher.open)
+                return blob, True
+            return ReplacedBlob(blob, self.fetcher.open), True
         try:
-            return await self.fetcher.open(digest, first=first)
+            return await self.fetcher.open(digest, first=first), False
         except NotFound:
             raise Unavailable(
                 f"the copy of {digest} here was bad, and no other node that answers has one",

@@ -25,7 +25,7 @@ from tierce.core.errors import BadRequest, Conflict, Corrupt, NotFound, from_os_
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 EPOCH = "epoch"
 """The file in ``run/`` with the name of this run of the node, for the feed (names/changes.py)."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is there by this name and not ours is not used

@@ -9,6 +9,7 @@ Counted is a little more than what is cached: shared blobs that once asked for r
 pinned, so that they need none when they are shared no more. A shared blob that never asked is looked
 at when it loses the record that needed it here, and then entered or dropped, within about a second:
 only for so long, and only with content that has two names of different kinds, the sum can be over.
+And by what has no room, and of which the upstream can't be asked whether it has it (uncounted.py).
 
 The policy's state is saved now and then and at the end, and is advice: at the start it is compared
 with what lies on the disk, and no room is granted before. A grant is void in the next run of the
@@ -27,12 +28,13 @@ from typing import Any
 from tierce.core.digest import Digest
 from tierce.core.errors import Full, TierceError
 from tierce.core.metrics import EVICTED_BLOBS, EVICTED_BYTES
-from tierce.names.cached import CacheRows, Look, Row, Standing
+from tierce.names.cached import CacheRows, Look, Standing
 from tierce.names.index import Index
 from tierce.names.record import Record
 from tierce.names.store import ObjectStore
-from tierce.node.cache_finding import find_cached, not_counted, not_dropped
+from tierce.node.cache_finding import find_cached, not_counted, not_dropped, rows_of
 from tierce.node.guarding import Grant
+from tierce.node.uncounted import Uncounted
 from tierce.upstream.eviction import PINNED_BIT, Entry, S3Fifo
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,6 @@ CACHE_SAVE_REST_FACTOR = 20.0
 SLACK_PERCENT = 1
 EVICT_AT_ONCE = 256
 WATCHED_PAGE_COUNT = 500
-_SLICE_COUNT = 10_000
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Evicting:
         self._done: set[Digest] = set()
         # Records of these are on their way to the index: what was found for them is forgotten later.
         self.merging: Counter[Digest] = Counter()
+        self.uncounted = Uncounted(objects, rows, self.merging, self._see_to)
         self._settling: asyncio.Task[None] | None = None
         self._numbers = count(1)
         self._is_dirty = False
@@ -147,6 +149,7 @@ class Evicting:
                 self._count(found.size)
             elif found.standing is Standing.CACHED:
                 raise not_dropped(digest)
+            self.uncounted.note(digest, found)
             return None
 
     # Making room
@@ -190,6 +193,7 @@ class Evicting:
     def _hold(self, digest: Digest, size: int) -> Grant:
         """Keep what is counted from being dropped, or forgotten, until it is released."""
         self._policy.pin(digest)
+        self.uncounted.counted(digest)
         self._is_dirty = True
         number = next(self._numbers)
         held = self._held.setdefault(digest, _Held(size))
@@ -240,6 +244,8 @@ class Evicting:
             self._policy.add(digest, found.size, pinned=True)
         elif found.standing is Standing.CACHED:
             raise not_dropped(digest)
+        else:
+            self.uncounted.note(digest, found)
 
     def _count(self, size: int) -> None:
         self._is_dirty = True
@@ -294,16 +300,17 @@ class Evicting:
             busy = self._held.keys() | self.merging.keys()
             pinned = (each for each in self._policy.pinned() if each not in busy)
             await self._look_again(list(islice(pinned, WATCHED_PAGE_COUNT)))
-        watched = await self._rows.watched(WATCHED_PAGE_COUNT)
-        looks = await self._objects.look(watched) if watched else []
-        for digest, found in zip(watched, looks, strict=True):
-            if found.standing is Standing.CACHED:
-                grant = await self.reserve(digest, found.size)
-                grant = grant or await self.make_way(digest, found.size)
-                if grant is not None:
-                    self.release(grant)
-        if watched:
-            await self._rows.unwatch(watched)
+            await self.uncounted.forget()
+        await self.uncounted.look()
+
+    async def _see_to(self, digest: Digest, size: int, may_evict: bool) -> None:
+        """Enter what is cached and was not counted, or drop it; or leave it to Uncounted again."""
+        grant = None
+        if may_evict or self.may_keep(size):
+            grant = await self.reserve(digest, size)
+        grant = grant or await self.make_way(digest, size)
+        if grant is not None:
+            self.release(grant)
 
     # The whole of it
 
@@ -362,11 +369,7 @@ class Evicting:
         async with self._lock:  # meanwhile no entry comes or goes; hits do no harm
             if not self._is_dirty or not self._ready.is_set():
                 return
-            rows: list[Row] = []
-            entries = self._policy.entries()
-            while some := [Row(*each) for each in islice(entries, _SLICE_COUNT)]:
-                rows += some
-                await asyncio.sleep(0)
+            rows = await rows_of(self._policy.entries())
             self._is_dirty = False
         await self._rows.save(rows)
 
@@ -378,6 +381,7 @@ class Evicting:
             "bytes": self._policy.size_bytes,
             "blobs": len(self._policy),
             "pinned_bytes": self._policy.pinned_bytes,
+            "undropped_bytes": sum(self.uncounted.undropped.values()),
             "evicted": self.evicted,
             "evicted_bytes": self.evicted_bytes,
             "refused": self.refused,

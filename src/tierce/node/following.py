@@ -21,6 +21,7 @@ from tierce.core.limits import (
     FOLLOW_SAVE_SECONDS,
 )
 from tierce.names.changes import Position, resume
+from tierce.names.damage import known_record
 from tierce.names.index import Change, Index
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Follower:
             seq = self.undone.get((bucket, key))
             if seq is None or (bucket, key) in self._running:
                 continue
-            record = self._index.get(bucket, key)
+            record = known_record(self._index, bucket, key)
             if record is None or not self._concerns(change := Change(seq, record)):
                 del self.undone[bucket, key]
             else:

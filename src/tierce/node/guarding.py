@@ -10,6 +10,7 @@ also if whoever waited for it has left meanwhile.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -17,12 +18,14 @@ from tierce.blobs.local import Collected
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, BlobStore, Counts, OpenBlob
 from tierce.core.digest import Digest
-from tierce.core.errors import Full, Unavailable
-from tierce.names.cached import Evicted, Look, is_safe
+from tierce.core.errors import Corrupt, Full, Unavailable
+from tierce.names.cached import Evicted, Look, Standing, is_safe
 from tierce.names.changes import Epoch
 from tierce.names.index import Change, Check, Index, NameCounts
 from tierce.names.record import Record
 from tierce.names.store import ObjectStore, named_by
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -99,7 +102,11 @@ class GuardedObjects:
     async def _keep(self, spool: Spool, work: Callable[[], Awaitable[T]]) -> T:
         """Keep what the upstream has not."""
         digest = spool.digest
-        if not any(map(is_safe, self._index.refers(digest))):
+        try:
+            is_cached = any(map(is_safe, self._index.refers(digest)))
+        except Corrupt:
+            is_cached = False  # while a record of it is damaged, it counts as none of the cache's
+        if not is_cached:
             return await work()
         try:
             grant = await self._room.reserve(digest, spool.size, may_evict=self._may_evict)
@@ -108,8 +115,21 @@ class GuardedObjects:
         if grant is not None:
             return await whole_way(work(), lambda: self._room.release(grant))
         result = await work()
-        await self._objects.evict(digest)  # only if it is there for the other record alone
+        await self._make_way(digest)
         return result
+
+    async def _make_way(self, digest: Digest) -> None:
+        """Have the agent drop what is here without room, if it is for the upstream's records alone.
+
+        Nobody else may: only the agent asks the upstream before.
+        """
+        try:
+            (found,) = await self._objects.look([digest])
+            safe = [each for each in self._index.refers(digest) if is_safe(each)]
+            if found.standing is Standing.CACHED and safe:
+                await self._room.merge(safe[0])
+        except (Corrupt, Unavailable) as error:  # what was put is kept; the next start counts it
+            log.info("%s is not counted in the cache yet: %s", digest, error)
 
     async def collect(self, before: int, limit: int) -> Collected:
         """See ObjectStore."""

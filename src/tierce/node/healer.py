@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tierce.blobs.copying import copying
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobInfo, BlobStore
 from tierce.cluster.healing import RING, Keep, needs_plan, plan, whom_to_ask
@@ -355,28 +356,14 @@ class Healer:
         if placement.me.draining or not self._wants(digest, placement):
             return None
         try:
-            blob = await self._fetcher.open(digest)
+            async with copying(self._spooler, await self._fetcher.open(digest)) as spool:
+                if self._was_deleted(digest):
+                    return None
+                mark = self._keeping.mark_for(digest) if self._keeping else None
+                await self._store.put(spool, managed=mark)
+                size = spool.size
         except TierceError as error:
             log.warning("%s is missing here and could not be fetched: %s", digest, error)
             return None
-        spool = self._spooler.new(digest.algorithm, expected=(digest,))
-        try:
-            pieces = blob.stream()
-            try:
-                async for piece in pieces:
-                    await spool.write(piece)
-            finally:
-                await pieces.aclose()
-            await spool.finish()
-            if self._was_deleted(digest):
-                return None
-            mark = self._keeping.mark_for(digest) if self._keeping else None
-            await self._store.put(spool, managed=mark)
-        except TierceError as error:
-            log.warning("%s is missing here and could not be fetched: %s", digest, error)
-            return None
-        finally:
-            await spool.discard()
-            await blob.aclose()
         log.info("%s was missing here, and was fetched", digest)
-        return blob.size
+        return size

@@ -10,6 +10,7 @@ from tierce.blobs.store import BlobStore
 from tierce.cluster.healing import Keep
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt
 from tierce.core.limits import REFERENCES_COUNT
 from tierce.names.index import Index
 from tierce.names.record import FULL, LOCAL, NO_LEVEL
@@ -41,7 +42,10 @@ class Keeping:
 
     def _levels(self, digest: Digest) -> set[int]:
         """The levels of the records that name a blob."""
-        records = self._index.refers(digest)
+        try:
+            records = self._index.refers(digest)
+        except Corrupt:
+            return {NO_LEVEL, LOCAL}  # what a damaged record says is unknown: as below
         levels = {record.level for record in records}
         if len(records) >= REFERENCES_COUNT:
             levels |= {NO_LEVEL, LOCAL}  # perhaps among those beyond: it is looked after, and stays
@@ -49,4 +53,7 @@ class Keeping:
 
     def mark_for(self, digest: Digest) -> bool | None:
         """How to put a copy that is fetched from another node (see BlobStore.put)."""
-        return True if self._index.refers(digest) else None
+        try:
+            return True if self._index.refers(digest) else None
+        except Corrupt:
+            return True

@@ -17,19 +17,25 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from tierce.blobs.copying import copying
 from tierce.blobs.spool import Spool, Spooler, SpoolSource
 from tierce.blobs.store import BlobStore, OpenBlob
-from tierce.cluster.member import Member
+from tierce.cluster.member import Member, View
 from tierce.cluster.placement import Placement
-from tierce.core.digest import DEFAULT_ALGORITHM, Digest
+from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, Refused, Unavailable
-from tierce.core.limits import FULL_PATIENCE_SECONDS, FULL_RETRY_SECONDS, MEND_TRIES_COUNT
+from tierce.core.limits import (
+    COLLECT_GRACE_SECONDS,
+    FULL_PATIENCE_SECONDS,
+    FULL_RETRY_SECONDS,
+)
 from tierce.names.index import Index
 from tierce.names.record import FULL, LOCAL, Record
 from tierce.names.store import ObjectStore, named_by
 from tierce.node.data_path import DataPath
-from tierce.node.object_path import RecordPeers, tombstone
+from tierce.node.object_path import RecordPeers, check_in_time, tombstone
 from tierce.node.peers import Peers
+from tierce.node.uploading import is_for_upstream, put_in_force
 from tierce.upstream.tier import Upstream
 
 log = logging.getLogger(__name__)
@@ -46,6 +52,13 @@ class Opened(NamedTuple):
     blob: OpenBlob
     is_symlink: bool
     is_fetched: bool
+
+
+class _Kept(NamedTuple):
+    """The record in force after a put, and the one in whose place it came."""
+
+    record: Record
+    over: Record | None
 
 
 class LevelPath:
@@ -72,6 +85,7 @@ class LevelPath:
         mode: Mode = "through",
         fill: Callable[[str], Awaitable[Record]],
         touched: Callable[[Digest], None] = lambda _: None,
+        grace_seconds: float = COLLECT_GRACE_SECONDS,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._node_id = node_id
@@ -88,6 +102,7 @@ class LevelPath:
         self._mode = mode
         self._fill = fill
         self._touched = touched
+        self._grace_seconds = grace_seconds
         self._wall_clock = wall_clock
 
     def get(self, key: str) -> Record | None:
@@ -112,7 +127,8 @@ class LevelPath:
         self._placement().check_reached()
         record = await self._stamped(named_by(spool, draft))
         if self._mode == "behind":
-            return await self._keep(spool, record, over), True
+            return (await self._keep(spool, record, over)).record, True
+        known = self.get(record.key)
         source = SpoolSource(spool)
         try:
             await upstream.upload(record, source)
@@ -121,9 +137,10 @@ class LevelPath:
         finally:
             source.close()
         kept = await self._keep(spool, msgspec.structs.replace(record, is_upstream=True), over)
-        if kept.rank != record.rank:
-            await self.mend(kept)
-        return kept, False
+        if kept.record.rank != record.rank or _is_met(known, kept.over):
+            # Another was taken while this one was under way: either may have been uploaded last.
+            await self.mend(kept.record)
+        return kept.record, False
 
     async def raise_level(self, known: Record, draft: Record) -> tuple[Record, bool]:
         """Put the content that an object has again, with the draft's higher level.
@@ -137,14 +154,8 @@ class LevelPath:
             modified=known.modified_at,
         )
         opened = await self.open(known, fetch=True)
-        try:
-            spool = await self._spooled(opened.blob)
-        finally:
-            await opened.blob.aclose()
-        try:
+        async with copying(self._spooler, opened.blob, passing=True) as spool:
             return await self.put(spool, raised, over=known)
-        finally:
-            await spool.discard()
 
     async def is_here(self, record: Record) -> bool:
         """Whether this node has the content of a record."""
@@ -159,9 +170,8 @@ class LevelPath:
     async def open(self, record: Record, *, fetch: bool) -> Opened:
         """Open a record's content. Raises NotFound if only the upstream may have it, Unavailable."""
         assert record.digest is not None, "tombstones have no content"
-        is_here = await self.is_here(record)
         try:
-            blob = await self._blobs.open(record.digest, first=(record.node,))
+            blob, is_here = await self._blobs.locate(record.digest, first=(record.node,))
         except (NotFound, Unavailable) as error:
             if fetch and record.is_upstream and self._upstream is not None:
                 return await self.fetch(record.key)
@@ -173,8 +183,7 @@ class LevelPath:
             # The record says that there is such a content, so whoever has it can't be reached now.
             raise Unavailable(
                 f"the content of {record.key} is on no node that answers",
-                hint=f"Try again when {record.node or 'every node'} is up; see"
-                " `tierce cluster status`.",
+                hint=when_again(record, self._placement().view),
             ) from error
         if is_here:
             self._touched(record.digest)
@@ -209,23 +218,9 @@ class LevelPath:
         return record
 
     async def mend(self, record: Record) -> None:
-        """Put the content in force into the upstream again, after something older went there.
-
-        And once more, should that be overtaken meanwhile. If it never settles, or this ends here,
-        the content is put there by who would drop it from the cache (checked_eviction.py).
-        """
-        for _ in range(MEND_TRIES_COUNT):
-            if self._upstream is None or record.deleted or not record.is_upstream:
-                return
-            blob = await self._blobs.open(record.content, first=(record.node,))
-            try:
-                await self._upstream.upload(record, blob)
-            finally:
-                await blob.aclose()
-            now = self._index.get(record.bucket, record.key)
-            if now is None or now.rank == record.rank:
-                return
-            record = now
+        """Put the content in force into the upstream again, after something older went there."""
+        if self._upstream is not None and record.is_upstream and record.digest is not None:
+            await put_in_force(self._upstream, self._index, self._blobs, record)
 
     def _required(self) -> Upstream:
         if self._upstream is None:
@@ -239,10 +234,13 @@ class LevelPath:
         timestamp = await self._index.reserve(self._wall_clock())
         return msgspec.structs.replace(draft, timestamp=timestamp, node=self._node_id)
 
-    async def _keep(self, spool: Spool, record: Record, over: Record | None) -> Record:
-        """Keep content and record where they belong in the cluster; returns the record in force."""
+    async def _keep(self, spool: Spool, record: Record, over: Record | None) -> _Kept:
+        """Keep content and record where they belong in the cluster."""
         if record.level == FULL:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             await self._each_live(lambda member, source: self._give(member, source), spool)
+            check_in_time(loop.time() - began, self._grace_seconds)
         now = self._index.get(record.bucket, record.key)
         if over is not None and (now is None or now.rank != over.rank):
             if now is not None:
@@ -255,7 +253,7 @@ class LevelPath:
         kept = self._index.get(record.bucket, record.key) or record
         if record.level == FULL:
             await self._tell_all(kept)
-        return kept
+        return _Kept(kept, now)
 
     async def _give(self, member: Member, source: SpoolSource) -> None:
         try:
@@ -326,30 +324,32 @@ class LevelPath:
             return blob
         if self._spooler.space.why_not(blob.size, in_file=blob.data is None) is not None:
             return blob
-        try:
-            spool = await self._spooled(blob)
-        finally:
-            await blob.aclose()
-        try:
-            await self._objects.restore(spool, record)
-        except (Full, ReadOnly) as error:
-            log.info("%s is not kept here: %s", record.key, error)
-        finally:
-            await spool.discard()
+        async with copying(self._spooler, blob, passing=True) as spool:
+            try:
+                await self._objects.restore(spool, record)
+            except (Full, ReadOnly) as error:
+                log.info("%s is not kept here: %s", record.key, error)
         return await self._blobs.open(record.content, first=(record.node,))
 
-    async def _spooled(self, blob: OpenBlob) -> Spool:
-        """A finished spool of an open blob's bytes, for the caller to discard."""
-        spool = self._spooler.new(DEFAULT_ALGORITHM, expected=(blob.digest,), passing=True)
-        try:
-            pieces = blob.stream()
-            try:
-                async for piece in pieces:
-                    await spool.write(piece)
-            finally:
-                await pieces.aclose()
-            await spool.finish()
-        except BaseException:
-            await spool.discard()
-            raise
-        return spool
+
+def _is_met(before: Record | None, after: Record | None) -> bool:
+    """Whether another node or process may have uploaded an object between these two looks at it."""
+    if after is None or not is_for_upstream(after):
+        return False
+    return before is None or before.rank != after.rank
+
+
+def when_again(record: Record, view: View) -> str:
+    """What to do about a content that is on no node that answers, by who the members are now."""
+    holder = view.find(record.node) if record.node else None
+    away = [each.node_id for each in view.members if not each.is_up]
+    if not record.node or (holder is not None and not holder.is_up):
+        return f"Try again when {record.node or 'every node'} is up; see `tierce cluster status`."
+    others = f"Try again when {', '.join(away)} can be reached. " if away else ""
+    if holder is not None:
+        return f"{others}Look at the log of {record.node}, which should have it."
+    back = "ask for it with the header X-Meta-Fetch: 1" if record.is_upstream else "it is lost"
+    return (
+        f"{others}{record.node}, which had it, is no member any more: it was forgotten, or has left."
+        f" Start that node again with its disk; if it is gone for good, {back}."
+    )

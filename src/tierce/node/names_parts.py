@@ -103,6 +103,7 @@ def object_paths(
         mode=names.mode,
         fill=router.fill,
         touched=ignored if room is None else room.touched,
+        grace_seconds=names.grace_seconds,
         wall_clock=wall_clock,
     )
     return ObjectPaths(objects, levels)

@@ -31,6 +31,7 @@ from tierce.core.limits import (
     TOMBSTONE_DAYS,
 )
 from tierce.names.changes import Position, resume
+from tierce.names.damage import known_record
 from tierce.names.index import Index
 from tierce.names.record import Record
 from tierce.node import names_messages as messages
@@ -45,13 +46,13 @@ async def merge_heard(index: Index, records: Sequence[Record], horizon: int) -> 
 
     What is known already is left out beforehand: it needs no transaction, and most of what is
     pulled was pushed before. So are tombstones older than ``horizon`` (nanoseconds since 1970) of
-    names that are not known (cluster/sync.py says why).
+    names that are not known (cluster/sync.py says why). A record that is damaged here is not known.
     """
     news = []
     for number, record in enumerate(records):
         if number % _YIELD_RECORDS == _YIELD_RECORDS - 1:
             await asyncio.sleep(0)
-        if is_news(index.get(record.bucket, record.key), record, horizon):
+        if is_news(known_record(index, record.bucket, record.key), record, horizon):
             news.append(number)
     changed = [False] * len(records)
     if news:

@@ -14,9 +14,11 @@ from tierce.node.cache_orders import answer_order
 from tierce.node.cache_parts import cache_parts
 from tierce.node.data_path import DataPath
 from tierce.node.filling import FILL, Filler, fill_handler
+from tierce.node.guarding import GuardedIndex
 from tierce.node.names_parts import Names, ObjectPaths, object_paths
 from tierce.node.names_peers import NamesPeers
 from tierce.node.names_service import NamesService
+from tierce.node.overtaken import Overtaken
 from tierce.node.peers import Peers, Transport
 from tierce.node.record_sync import RecordSync
 from tierce.node.tending import Tending
@@ -55,15 +57,20 @@ class NamesWork:
             may_hold=cache.may_hold,
             wall_clock=wall_clock,
         )
+        self._overtaken: Overtaken | None = None
+        index = cache.index
+        if names.upstream is not None:
+            self._overtaken = Overtaken(node_id, cache.index, blobs, names.upstream)
+            index = GuardedIndex(cache.index, self._overtaken.merge)
         self.service = NamesService(
-            cache.index,
+            index,
             node_id=node_id,
             more={FILL: fill_handler(self.filler, node_id)},
             tombstone_days=names.tombstone_days,
             now_ns=wall_clock,
         )
         self.sync = RecordSync(
-            cache.index,
+            index,
             self._peers,
             lambda: placement().view,
             readers=self.service.readers,
@@ -124,6 +131,8 @@ class NamesWork:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sync.run())
             tasks.create_task(self._tending.run())
+            if self._overtaken is not None:
+                tasks.create_task(self._overtaken.run())
             if self.cache.limited is not None:
                 tasks.create_task(self.cache.limited.run())
 
@@ -147,6 +156,7 @@ class NamesWork:
         return {
             "objects": counts.objects,
             "tombstones": counts.tombstones,
+            "damaged": counts.damaged,
             "changes": self._names.index.last_seq(),
             "sync": self.sync.status(),
             "upstream": None if self._names.upstream is None else self._names.upstream.status(),

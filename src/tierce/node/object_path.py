@@ -63,19 +63,15 @@ class ObjectPath:
         began = asyncio.get_running_loop().time()
         stored = await self._blobs.store_elsewhere(spool)
         took_seconds = asyncio.get_running_loop().time() - began
-        if took_seconds > self._grace_seconds / 2:
-            # The first copies might be collected before a record names them.
-            raise Unavailable(
-                f"it took {took_seconds:.0f} s to store the copies, which is too long",
-                hint="Try again, or raise the setting collect_grace_seconds.",
-            )
+        check_in_time(took_seconds, self._grace_seconds)
         now = self.wall_clock()
         if stored.keeps_here:
             record = await self.objects.put(spool, draft, now=now, check=check)
         else:
             whole = msgspec.structs.replace(draft, digest=spool.digest, size=spool.size)
             record = await self.index.write(whole, now=now, check=check)
-        await self._tell(stored.holders, record)
+        if stored.holders:
+            await self._tell(stored.holders, record)
         return record
 
     async def _tell(self, holders: Sequence[Member], record: Record) -> None:
@@ -132,6 +128,15 @@ class ObjectPath:
             lambda member: self._peers.push(member, [record]),
             patience_seconds=WRITE_HEDGE_SECONDS,
             what="the record was stored",
+        )
+
+
+def check_in_time(took_seconds: float, grace_seconds: float) -> None:
+    """Raise Unavailable if the first copies might be collected before a record names them."""
+    if took_seconds > grace_seconds / 2:
+        raise Unavailable(
+            f"it took {took_seconds:.0f} s to store the copies, which is too long",
+            hint="Try again, or raise the setting collect_grace_seconds.",
         )
 
 

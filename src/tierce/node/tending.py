@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from tierce.blobs.copying import copying
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
 from tierce.core.errors import NotFound, TierceError, Unavailable
@@ -29,12 +30,19 @@ from tierce.core.limits import (
     UPLOAD_AT_ONCE,
 )
 from tierce.names.index import Change, Index
-from tierce.names.record import FULL, LOCAL, Record
+from tierce.names.record import FULL
 from tierce.names.store import ObjectStore
-from tierce.node.checked_eviction import has_content
 from tierce.node.data_path import DataPath
 from tierce.node.filling import Filler
 from tierce.node.following import Follower
+from tierce.node.uploading import (
+    found_in,
+    is_for_upstream,
+    is_newer,
+    is_of,
+    put_in_force,
+    upload_blob,
+)
 from tierce.upstream.tier import Upstream
 
 log = logging.getLogger(__name__)
@@ -158,59 +166,39 @@ class Tending:
             await self._filler.fill(record.key)
             self.copied += 1
             return
-        spool = self._spooler.new(digest.algorithm, expected=(digest,))
-        try:
-            pieces = blob.stream()
-            try:
-                async for piece in pieces:
-                    await spool.write(piece)
-            finally:
-                await pieces.aclose()
-            await spool.finish()
+        async with copying(self._spooler, blob) as spool:
             now = self._index.get(record.bucket, record.key)
             if now is not None and now.digest == digest:
                 await self._objects.restore(spool, now)
                 self.copied += 1
-        finally:
-            await spool.discard()
-            await blob.aclose()
 
     def _concerns_uploads(self, change: Change) -> bool:
         record = change.record
-        return (
-            record.level > LOCAL
-            and record.digest is not None
-            and not record.is_upstream
-            and record.node == self._node_id
-        )
+        return is_for_upstream(record) and not record.is_upstream and record.node == self._node_id
 
     async def _upload(self, change: Change) -> None:
-        """Give the upstream what it has not. After a crash it may have it already."""
+        """Give the upstream what it has not. After a crash it may have it already.
+
+        What it has there of a later write, of which this node has not heard, may be nowhere else: it
+        is never overwritten, but heard of in this way.
+        """
         assert self._upstream is not None
         record = change.record
         now = self._index.get(record.bucket, record.key)
         if now is None or now.rank != record.rank:
             return  # what took its place is a change of its own
-        if not await has_content(self._upstream, record):
-            blob = await self._blobs.open(record.content)
-            try:
-                await self._upstream.upload(record, blob)
-            finally:
-                await blob.aclose()
+        found = await found_in(self._upstream, record.key)
+        if found is not None and is_newer(found, record):
+            await self._index.merge([msgspec.structs.replace(found, bucket=record.bucket)])
+            return
+        if found is None or not is_of(found, record):
+            await upload_blob(self._upstream, record, self._blobs.open(record.content))
         await self._index.merge([msgspec.structs.replace(record, is_upstream=True)])
         self.uploaded += 1
         now = self._index.get(record.bucket, record.key)
-        if now is not None and now.rank != record.rank and now.level > LOCAL and now.digest:
-            await self._mend(now)
-
-    async def _mend(self, record: Record) -> None:
-        """A newer content may have been overwritten in the upstream by the one just put there."""
-        assert self._upstream is not None
-        blob = await self._blobs.open(record.content, first=(record.node,))
-        try:
-            await self._upstream.upload(record, blob)
-        finally:
-            await blob.aclose()
+        if now is not None and now.rank != record.rank and is_for_upstream(now):
+            # Its content may have been overwritten by the one just put there.
+            await put_in_force(self._upstream, self._index, self._blobs, now)
 
     async def _look_through_forever(self) -> None:
         """Have again what was here and is not: a bad copy that nobody could replace at the time."""

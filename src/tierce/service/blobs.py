@@ -101,9 +101,13 @@ class Blobs:
         self.check_writable(announced_bytes, algorithm=algorithm, here_only=here_only)
         spooling = self.spooling(body, algorithm, expected=expected, here_only=here_only)
         async with spooling as spool:
-            put = self._store.put if here_only else self._path.store
-            created = await put(spool)
-            return Stored(spool.digest, spool.size, created)
+            return await self.keep(spool, here_only=here_only)
+
+    async def keep(self, spool: Spool, *, here_only: bool = False) -> Stored:
+        """Store a finished spool, as :meth:`receive` does a body."""
+        digest, size = spool.digest, spool.size
+        put = self._store.put if here_only else self._path.store
+        return Stored(digest, size, await put(spool))
 
     @asynccontextmanager
     async def spooling(
@@ -147,6 +151,10 @@ class Blobs:
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         """This node's blobs in digest order."""
         return await self._store.list_after(after, limit)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        """For each whether this node has it for the sake of objects only (see BlobStore.managed)."""
+        return self._store.managed(digests)
 
     async def counts(self) -> Counts:
         """How many blobs this node has, and their bytes."""

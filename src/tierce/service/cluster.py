@@ -6,15 +6,19 @@ one, and knows neither how nodes talk nor where blobs belong.
 
 from typing import Any, Protocol
 
+from tierce.core.limits import AGENT_ORDER_SECONDS
+
 
 class Control(Protocol):
     """The agent's ear: a direct call in a node of one process, a Unix socket otherwise."""
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = AGENT_ORDER_SECONDS
+    ) -> dict[str, Any]:
         """Have the agent carry out the order of that name, and return its answer.
 
         Arguments and answer are JSON objects. Raises the agent's refusal as the core error that it
-        was there, and Unavailable while the agent is down.
+        was there, and Unavailable while the agent is down, or after so many ``seconds``.
         """
         ...
 

@@ -17,6 +17,7 @@ from tierce.core.limits import (
     CHANGES_POLL_SECONDS,
     CONTENT_TYPE_BYTES,
     METADATA_BYTES,
+    METADATA_ENTRIES_COUNT,
     OBJECT_KEY_BYTES,
 )
 from tierce.names.changes import Position, resume
@@ -52,6 +53,10 @@ class ObjectPath(Protocol):
         """Put a tombstone in the place of a record; returns the tombstone. Raises as put does."""
         ...
 
+    async def write(self, draft: Record, check: Check | None) -> Record:
+        """Write a record whose blob is kept already, without a mark. Raises as put does."""
+        ...
+
     async def open(self, record: Record) -> OpenBlob:
         """Open the content of a record. Raises NotFound, or Unavailable if that can't be said."""
         ...
@@ -73,21 +78,37 @@ class Objects:
         expected: Sequence[Digest] = (),
         announced_bytes: int | None = None,
         check: Check | None = None,
+        early: bool = True,
     ) -> Record:
         """Store a body under the draft's bucket and key; durable on all nodes that must have it.
 
         Of the draft bucket, key, name, content type and metadata count. ``check`` sees the record in
-        force in the moment of the change, on this node. It is also asked before the body comes.
-        Raises what it raises, and all that Blobs.receive does.
+        force in the moment of the change, on this node. It is also asked before the body comes, unless
+        it is not ``early``. Raises what it raises, and all that Blobs.receive does.
         """
-        check_bucket(draft.bucket, writing=True)
-        check_key(draft.key)
-        check_metadata(draft)
-        if check is not None:
+        check_draft(draft)
+        if check is not None and early:
             check(self._index.get(draft.bucket, draft.key))
         self._blobs.check_writable(announced_bytes, algorithm=DEFAULT_ALGORITHM)
         async with self._blobs.spooling(body, DEFAULT_ALGORITHM, expected=expected) as spool:
             return await self._path.put(spool, draft, check)
+
+    async def keep(self, spool: Spool, draft: Record, *, check: Check | None = None) -> Record:
+        """Store a finished spool under the draft's bucket and key, as :meth:`put` does a body."""
+        check_draft(draft)
+        return await self._path.put(spool, draft, check)
+
+    async def name(self, draft: Record) -> Record:
+        """Give a blob a name. It is stored by Blobs, so it stays when the name goes.
+
+        Of the draft also digest and size count. Durable on as many nodes as must have it.
+        """
+        check_draft(draft)
+        return await self._path.write(draft, None)
+
+    def known(self, bucket: str, key: str) -> Record | None:
+        """The record in force, a tombstone included; None for what was never there."""
+        return self._index.get(bucket, key)
 
     def find(self, bucket: str, key: str) -> Record:
         """The record of an object. Raises NotFound."""
@@ -167,6 +188,13 @@ class Objects:
         return seq
 
 
+def check_draft(draft: Record) -> None:
+    """Raise BadRequest or TooLarge for what can't be put as it stands."""
+    check_bucket(draft.bucket, writing=True)
+    check_key(draft.key)
+    check_metadata(draft)
+
+
 def check_bucket(bucket: str, *, writing: bool = False) -> None:
     """Raise BadRequest for what can't name a bucket."""
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
@@ -200,26 +228,35 @@ def check_key(key: str) -> None:
 
 def check_metadata(draft: Record) -> None:
     """Raise TooLarge for metadata beyond the limits, BadRequest for what is no text."""
-    texts = [*draft.metadata, *draft.metadata.values(), draft.content_type, draft.name]
-    if any(_is_no_text(each) for each in texts):
-        raise BadRequest("the metadata is no UTF-8", hint="Encode it as UTF-8, then escape it.")
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in draft.metadata.items())
+    size = 0
+    for name, value in draft.metadata.items():
+        size += _bytes_of(name) + _bytes_of(value)
+    longest = max(_bytes_of(draft.content_type), _bytes_of(draft.name))
+    if len(draft.metadata) > METADATA_ENTRIES_COUNT:
+        raise TooLarge(
+            f"the user metadata has {len(draft.metadata)} entries, and may have"
+            f" {METADATA_ENTRIES_COUNT}",
+            hint="Put several into one value, or into the object itself.",
+        )
     if size > METADATA_BYTES:
         raise TooLarge(
             f"the user metadata has {size} bytes, and may have {METADATA_BYTES}",
             hint="Put what is long into the object itself.",
         )
-    for text in (draft.content_type, draft.name):
-        if len(text.encode()) > CONTENT_TYPE_BYTES:
-            raise TooLarge(
-                f"{text[:40]!a}… has more than {CONTENT_TYPE_BYTES} bytes", hint="Shorten it."
-            )
+    if longest > CONTENT_TYPE_BYTES:
+        text = max(draft.content_type, draft.name, key=_bytes_of)
+        raise TooLarge(
+            f"{text[:40]!a}… has more than {CONTENT_TYPE_BYTES} bytes", hint="Shorten it."
+        )
 
 
-def _is_no_text(text: str) -> bool:
-    """Whether a text can't be encoded: bytes that were no UTF-8 are told so by what reads headers."""
+def _bytes_of(text: str) -> int:
+    """The length of a text as UTF-8. Raises BadRequest for bytes of a header that were none."""
+    if text.isascii():
+        return len(text)
     try:
-        text.encode()
+        return len(text.encode())
     except UnicodeEncodeError:
-        return True
-    return False
+        raise BadRequest(
+            "the metadata is no UTF-8", hint="Encode it as UTF-8, then escape it."
+        ) from None

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 
-from tierce.core.errors import BadRequest, Corrupt, NotFound, Unavailable
+from tierce.core.digest import Digest
+from tierce.core.errors import BadRequest, Corrupt, NotFound, TierceError, Unavailable
 from tierce.names.record import Record
 from tierce.upstream.metadata import Held, content_type_of, entries_of, is_same, restored
 from tierce.upstream.tier import Source, UpstreamObject
@@ -27,6 +28,9 @@ class MemoryUpstream:
     ``is_down``: nothing is answered but errors. ``failures``: the share of requests that fail before
     they do anything. ``lost_answers``: the share of writes that are done, and reported as failed.
     ``cuts``: the share of reads that break off. ``seconds``: the longest that a request takes.
+
+    ``told`` is for checkers: for each key the contents that were ever told of when somebody looked,
+    None for a look that failed.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class MemoryUpstream:
         self.lost_answers = 0.0
         self.cuts = 0.0
         self.uploads = 0
+        self.told: dict[str, set[Digest | None]] = {}
 
     def put_foreign(self, key: str, data: bytes, entries: dict[str, str], modified: int) -> None:
         """Put an object as another program would. ``modified`` in nanoseconds since 1970."""
@@ -69,8 +74,15 @@ class MemoryUpstream:
 
     async def stat(self, key: str) -> Record:
         """See Upstream."""
-        await self._pass_time("looking")
-        return restored(key, self._get(key)[0])
+        told = self.told.setdefault(key, set())
+        try:
+            await self._pass_time("looking")
+            found = restored(key, self._get(key)[0])
+        except TierceError:
+            told.add(None)
+            raise
+        told.add(found.digest)
+        return found
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[UpstreamObject]:

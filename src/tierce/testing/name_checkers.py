@@ -9,7 +9,8 @@ They hear what clients sent and were answered and what was destroyed, and look s
 - *Kept*: record and content of a ring-placed object outlive fewer than ``replication`` destroyed
   copies, and collection takes no blob that a record names (name_kept.py).
 - *Converged* (name_converged.py): all nodes have the same records, and blobs are where these say.
-- *Bounded*: a node's cache is never larger than its limit (name_kept.py).
+- *Bounded*: a node's cache is never larger than its limit (name_kept.py), but by what the upstream did
+  not say that it has; in the end by what it has not.
 
 A write that was destroyed with the only disk that had heard of it, where no more was promised, may be
 gone or come back: it is excused.

@@ -3,7 +3,7 @@
 See *kept* and *bounded* in name_checkers.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from tierce.core.digest import Digest
@@ -178,23 +178,32 @@ class CacheBound:
     """Holds the sum of what is cached on a disk (names/cached.py) against the limit.
 
     What somebody put in another way too counts as soon as a node finds that it is cached alone, and
-    so is left out here: it may be over for about a second.
+    so is left out here: it may be over for about a second. So is what may stay, as the upstream was
+    not found to have it when it was to be dropped.
     """
 
     def __init__(self, limit_bytes: int, history: History) -> None:
         self._limit_bytes = limit_bytes
         self._history = history
 
-    def check(self, node: str, standings: Mapping[Digest, Look]) -> int:
+    def check(
+        self, node: str, standings: Mapping[Digest, Look], may_stay: Container[Digest] = ()
+    ) -> int:
         """Raise Violation if more is cached than may be; the sum in bytes."""
-        size = sum(
-            look.size
-            for digest, look in standings.items()
-            if look.standing is Standing.CACHED and self._history.is_upstreams(digest)
-        )
+        size = self.sum_of(standings, may_stay)
         if size > self._limit_bytes:
             raise Violation(f"{node} has {size} bytes cached, and may have {self._limit_bytes}")
         return size
+
+    def sum_of(self, standings: Mapping[Digest, Look], may_stay: Container[Digest] = ()) -> int:
+        """The bytes that are cached."""
+        return sum(
+            look.size
+            for digest, look in standings.items()
+            if look.standing is Standing.CACHED
+            and self._history.is_upstreams(digest)
+            and digest not in may_stay
+        )
 
 
 def top(indexes: Indexes) -> dict[Name, Record]:

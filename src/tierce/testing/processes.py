@@ -29,7 +29,7 @@ T = TypeVar("T")
 # What a loaded machine may need for anything that takes a moment on an idle one.
 PATIENCE_SECONDS = 30.0
 _MARK = "TIERCE_TEST_NODE"
-_LISTEN = re.compile(r"^tierce: (\w+)=(127\.0\.0\.1):(\d+)$", re.MULTILINE)
+_LISTEN = re.compile(r"^tierce: ([\w-]+)=(127\.0\.0\.1):(\d+)$", re.MULTILINE)
 
 
 class Address(str):

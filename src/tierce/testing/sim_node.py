@@ -12,10 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from tierce.blobs.spool import Spooler
+from tierce.blobs.spool import Spool, Spooler
 from tierce.blobs.store import OpenBlob
 from tierce.cluster.member import Member, View
-from tierce.core.digest import Digest
+from tierce.core.digest import DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import TierceError, Unavailable
 from tierce.core.limits import BLOB_LIMIT_BYTES, TOMBSTONE_DAYS
 from tierce.node.cluster_node import ClusterNode, Pacing
@@ -305,6 +305,18 @@ class SimNode:
 
     async def _get(self, digest: Digest, received: bytearray) -> None:
         await receive(await self.running.path.open(digest), received)
+
+
+async def spooled(node: SimNode, data: bytes) -> Spool:
+    """A finished spool of a body that a node is sent, for the caller to discard."""
+    spool = node.spooler().new(DEFAULT_ALGORITHM, passing=True)
+    try:
+        await spool.write(data)
+        await spool.finish()
+    except BaseException:
+        await spool.discard()
+        raise
+    return spool
 
 
 async def receive(blob: OpenBlob, received: bytearray) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from tierce.blobs.spool import Spool
 from tierce.cluster.placement import Placement
 from tierce.core.digest import DEFAULT_ALGORITHM, Digest
 from tierce.core.errors import NotFound, TierceError
@@ -20,8 +19,9 @@ from tierce.testing.memory_upstream import MemoryUpstream
 from tierce.testing.name_checkers import History, Indexes, Name, Write
 from tierce.testing.name_converged import Situation, unsettled
 from tierce.testing.name_kept import CacheBound, Held, Kept, top
+from tierce.testing.sim_caches import may_stay, not_there
 from tierce.testing.sim_cluster import SimCluster
-from tierce.testing.sim_node import GaveUp, SimNode, receive
+from tierce.testing.sim_node import GaveUp, SimNode, receive, spooled
 
 RING_BUCKET = "ring"
 
@@ -115,7 +115,7 @@ class NameCluster(SimCluster):
         write = self._began(node, client, (RING_BUCKET, key), data=data)
 
         async def put() -> Record:
-            paths, spool = self._paths(node), await _spool(node, data)
+            paths, spool = self._paths(node), await spooled(node, data)
             try:
                 return await paths.objects.put(spool, Record(bucket=RING_BUCKET, key=key), None)
             finally:
@@ -163,7 +163,7 @@ class NameCluster(SimCluster):
         write = self._began(node, client, (NEAR_CACHE_BUCKET, key), data=data, level=level)
 
         async def put() -> Record:
-            paths, spool = self._paths(node), await _spool(node, data)
+            paths, spool = self._paths(node), await spooled(node, data)
             try:
                 record, _ = await paths.levels.put(spool, Record(bucket="", key=key, level=level))
                 self._check_uploaded(write, record)
@@ -303,7 +303,7 @@ class NameCluster(SimCluster):
         """At the moment of the acknowledgement, the upstream has the content."""
         if self.upstream is None or self.is_behind or write.level < UPSTREAM:
             return
-        if write.is_raced or not record.is_upstream:
+        if write.is_raced or not record.is_upstream or record.deleted:
             return  # others overwrite it, or it lost to a write that needs no upstream
         if self._uploaded().get(record.key) != record.digest:
             raise Violation(f"{record.key} was acknowledged, and the upstream has it not")
@@ -325,8 +325,22 @@ class NameCluster(SimCluster):
         self.kept.check(indexes, self.disks, droppable=droppable)
         if self.cache_limit_bytes:
             for name, node in self.nodes.items():
-                size = self.cache_bound.check(name, standings_of(node.disk))
+                size = self.cache_bound.check(
+                    name, standings_of(node.disk), may_stay(node, self.upstream)
+                )
                 self.counts["largest cache"] = max(size, self.counts["largest cache"])
+
+    def _over_limit(self) -> list[str]:
+        """The nodes whose caches are too large, whatever may stay for a while."""
+        found: list[str] = []
+        if not self.cache_limit_bytes:
+            return found
+        uploaded = self._uploaded()
+        for name, node in self.nodes.items():
+            size = self.cache_bound.sum_of(standings_of(node.disk), not_there(node, uploaded))
+            if size > self.cache_limit_bytes:
+                found.append(f"{name} has {size} bytes cached")
+        return found
 
     def check_lasting(self) -> None:
         """Once all agree: nothing acknowledged was lost, and nothing deleted is back."""
@@ -372,27 +386,15 @@ class NameCluster(SimCluster):
         reasons = Converged(self.truth).reasons(views, {})
         if not blobs:
             return reasons
-        return reasons + unsettled(
-            Situation(
-                placement=Placement(self.truth),
-                indexes=self.indexes,
-                disks=self.disks,
-                managed={name: node.disk.marks.keys() for name, node in self.nodes.items()},
-                lost=self.kept.lost.keys(),
-                upstream=self._uploaded(),
-                history=self.history,
-                keeps_cached=not self.cache_limit_bytes,
-                forgets=self.forgets,
-            )
+        situation = Situation(
+            placement=Placement(self.truth),
+            indexes=self.indexes,
+            disks=self.disks,
+            managed={name: node.disk.marks.keys() for name, node in self.nodes.items()},
+            lost=self.kept.lost.keys(),
+            upstream=self._uploaded(),
+            history=self.history,
+            keeps_cached=not self.cache_limit_bytes,
+            forgets=self.forgets,
         )
-
-
-async def _spool(node: SimNode, data: bytes) -> Spool:
-    spool = node.spooler().new(DEFAULT_ALGORITHM, passing=True)
-    try:
-        await spool.write(data)
-        await spool.finish()
-    except BaseException:
-        await spool.discard()
-        raise
-    return spool
+        return [*reasons, *self._over_limit(), *unsettled(situation)]

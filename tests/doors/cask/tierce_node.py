@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tierce.blobs.packed import SmallBlob
 from tierce.cluster.member import Member, View
@@ -27,6 +27,13 @@ from tierce.doors.shared.connection import Pace
 from tierce.node import sockets
 from tierce.service.access import Access
 from tierce.service.blobs import Stored
+
+
+class Received(NamedTuple):
+    """A body that was received, and what it is."""
+
+    digest: Digest
+    data: bytes
 
 
 class LocalBlobs:
@@ -48,21 +55,19 @@ class LocalBlobs:
         if self.read_only:
             raise ReadOnly("this node is read-only")
 
-    async def receive(
-        self,
-        body: AsyncIterable[bytes],
-        algorithm: str,
-        *,
-        announced_bytes: int | None = None,
-        here_only: bool = False,
-    ) -> Stored:
+    @asynccontextmanager
+    async def spooling(
+        self, body: AsyncIterable[bytes], algorithm: str, *, here_only: bool = False
+    ) -> AsyncIterator[Received]:
         self.asked_elsewhere += not here_only
         data = b"".join([piece async for piece in body])
-        digest = Digest.of(data, algorithm)
+        yield Received(Digest.of(data, algorithm), data)
+
+    async def keep(self, spool: Received, *, here_only: bool = False) -> Stored:
         if self.too_few_nodes and not here_only:
             raise Unavailable("3 copies are asked for, and 2 could be stored")
-        self.content[str(digest)] = data
-        return Stored(digest, len(data), True)
+        self.content[str(spool.digest)] = spool.data
+        return Stored(spool.digest, len(spool.data), True)
 
     async def open(self, digest: Digest, *, here_only: bool = False) -> SmallBlob:
         await self.size(digest, here_only=here_only)

@@ -57,10 +57,14 @@ class Talk:
         pairs = (line.split(": ", 1) for line in lines)
         return first, {name.lower(): value for name, value in pairs}
 
+    async def rest(self) -> bytes:
+        """All that comes until the connection ends."""
+        return await self._reader.read()
+
     async def answer(self) -> RawAnswer:
         """An answer on a connection that ends with it."""
         line, headers = await self.head()
-        return RawAnswer(line, headers, await self._reader.read())
+        return RawAnswer(line, headers, await self.rest())
 
 
 @contextlib.asynccontextmanager

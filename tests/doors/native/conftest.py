@@ -12,16 +12,15 @@ PACK_LIMIT_BYTES = 1024
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    data = tmp_path_factory.mktemp("node") / "data"
-    with node_in_thread(data, pack_limit_bytes=PACK_LIMIT_BYTES) as running:
+def node(module_path: Path) -> Iterator[Node]:
+    with node_in_thread(module_path / "node", pack_limit_bytes=PACK_LIMIT_BYTES) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def plain_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def plain_node(module_path: Path) -> Iterator[Node]:
     """A node with the default settings."""
-    with node_in_thread(tmp_path_factory.mktemp("plain") / "data") as running:
+    with node_in_thread(module_path / "plain") as running:
         yield running
 
 
@@ -50,9 +49,10 @@ def lonely_node(tmp_path: Path) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectNode]:
-    data = tmp_path_factory.mktemp("objects") / "data"
-    with object_node_in_thread(data, pack_limit_bytes=PACK_LIMIT_BYTES) as running:
+def objects(module_path: Path) -> Iterator[ObjectNode]:
+    with object_node_in_thread(
+        module_path / "objects", pack_limit_bytes=PACK_LIMIT_BYTES
+    ) as running:
         yield running
 
 

@@ -87,6 +87,9 @@ class AloneObjects:
     async def put(self, spool: Spool, draft: Record, check: Check | None) -> Record:
         return await self._path.put(spool, draft, check)
 
+    async def write(self, draft: Record, check: Check | None) -> Record:
+        return await self._path.write(draft, check)
+
     async def delete(self, bucket: str, key: str, check: Check | None) -> Record:
         return await self._path.write(Record(bucket=bucket, key=key, deleted=True), check)
 

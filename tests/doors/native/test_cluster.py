@@ -54,7 +54,9 @@ class FakeAgent:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: TierceError | None = None
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = 0.0
+    ) -> dict[str, Any]:
         self.calls.append((name, arguments))
         if self.error is not None:
             raise self.error

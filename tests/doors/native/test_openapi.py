@@ -25,7 +25,7 @@ from tierce.doors.shared.sending import PreconditionFailed
 DOCUMENT = document(__version__)
 METHODS = {"get", "head", "put", "post", "delete", "options", "patch", "trace"}
 
-ANY: set[type[TierceError]] = {errors.BadRequest, HeadersTooLarge}
+ANY: set[type[TierceError]] = {errors.BadRequest, errors.TooManyRequests, HeadersTooLarge}
 GUARDED = ANY | {errors.Unauthenticated, errors.Forbidden, errors.Unavailable, errors.Corrupt}
 UPLOAD = GUARDED | {
     errors.TooLarge, errors.DigestMismatch, errors.TooSlow, errors.ReadOnly, errors.Full,

@@ -48,7 +48,7 @@ def test_the_published_names_never_change() -> None:
         "too-slow": 408, "refused": 403, "unauthenticated": 401, "forbidden": 403, "conflict": 409,
         "unavailable": 503, "read-only": 503, "corrupt": 500, "full": 507, "no-such-path": 404,
         "method-not-allowed": 405, "headers-too-large": 431, "precondition-failed": 412,
-        "unsatisfiable-range": 416, "unsupported-encoding": 415,
+        "unsatisfiable-range": 416, "unsupported-encoding": 415, "too-many-requests": 429,
     }  # fmt: skip
 
 

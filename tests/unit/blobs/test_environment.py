@@ -1,6 +1,7 @@
 """Group commit: many writes, few syncs, each writer told of its own."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -46,6 +47,28 @@ async def test_a_batch_is_bounded_in_writes(environment: Environment) -> None:
     count = 2 * BATCH_LIMIT_WRITES + 1
     await asyncio.gather(*(environment.write(put(b"%d" % n)) for n in range(count)))
     assert commits() - before >= 3
+
+
+async def test_what_changes_share_is_loaded_and_written_once_in_a_batch(
+    environment: Environment,
+) -> None:
+    shared: list[list[int]] = []
+    written: list[int] = []
+
+    def load() -> list[int]:
+        shared.append([])
+        return shared[-1]
+
+    def change(batch: WriteBatch, number: int) -> bool:
+        numbers = batch.once("numbers", load)
+        numbers.append(number)
+        return batch.at_end("numbers", lambda: written.extend(numbers))
+
+    before = commits()
+    changes = [functools.partial(change, number=number) for number in range(20)]
+    firsts = await asyncio.gather(*map(environment.write, changes))
+    assert written == list(range(20))
+    assert sum(firsts) == len(shared) == commits() - before
 
 
 async def test_a_refused_change_leaves_its_neighbours_alone(environment: Environment) -> None:

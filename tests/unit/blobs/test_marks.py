@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tierce.blobs.environment import MANAGED, Environment, WriteBatch
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.local import Disk, make_directories
-from tierce.blobs.marks import blob_of, is_due, key_of, loose_before
+from tierce.blobs.marks import blob_of, is_due, key_of, loose_before, mark_of
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, TierceError, Unavailable
@@ -130,23 +130,25 @@ async def test_a_collection_broken_off_after_the_file_went_is_finished_by_the_ne
 # Two at once
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["gone", "put by the other"])
 async def test_a_claim_outlives_a_collection_and_a_managed_put_in_its_midst(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
-    """A plain put finds its file collected; before it puts it again, a managed put looks."""
+    """A plain put's file is collected; before it looks for it, a managed put marks and puts it."""
     files = node.store.files
     stays = files._stays
     looks = 0
 
-    async def collected_then_managed(digest: Digest) -> bool:
+    async def collected_then_managed(digest: Digest, *, as_claimed: bool = False) -> bool:
         nonlocal looks
         looks += 1
         if looks == 1:
             os.unlink(path_of(node, digest))
             async with node.disk.spooler.holding(LARGE, "blake3") as spool:
                 await files.put(spool, managed=True)
-            os.unlink(path_of(node, digest))
-        return await stays(digest)
+            if not is_there:
+                os.unlink(path_of(node, digest))
+        return await stays(digest, as_claimed=as_claimed)
 
     monkeypatch.setattr(files, "_stays", collected_then_managed)
     digest = await node.put(LARGE, False)
@@ -165,6 +167,19 @@ async def test_a_file_collected_just_before_its_record_came_is_there_again(
     async with node.disk.spooler.holding(LARGE, "blake3") as spool:
         await node.store.put_along(spool, collected)
     assert await node.has(digest)
+
+
+async def test_what_stands_beside_blobs_is_not_listed(node: Node) -> None:
+    put = {await node.put(b"%d" % number, None) for number in range(3)}
+    for number in range(20):
+        put.add(await node.put_object(f"key {number}", b"%d" % (number % 4)))
+        put.add(await node.put_object(f"large {number}", LARGE + b"%d" % (number % 4)))
+    for limit in (1, 2, 3, 100):
+        listed: list[Digest] = []
+        while page := await node.store.list_after(listed[-1] if listed else None, limit):
+            listed += [info.digest for info in page]
+            assert len(page) == limit or len(listed) == len(put)
+        assert listed == sorted(put)
 
 
 @both_sizes
@@ -278,6 +293,6 @@ async def test_every_managed_blob_without_a_record_has_an_entry(node: Node, data
     await node.delete_object("key")
     assert not node.loose(digest)
     with node.disk.environment.snapshot() as batch:
-        assert batch.get(MANAGED, key_of(digest)) is None
+        assert mark_of(batch, key_of(digest)) == b""
     assert await node.collect() in ([], [Digest.of(b"other")])
     assert await node.has(digest)

@@ -1,13 +1,19 @@
 """``tierce doctor``: what it prints, and how it ends."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tierce.blobs.environment import Environment
 from tierce.cli.doctor import command
 from tierce.cli.main import CORRUPT, NOT_FOUND, main
+from tierce.core.digest import Digest
+from tierce.names.keys import whole_key
+from tierce.names.lmdb_index import DATABASES, RECORDS, LmdbIndex
+from tierce.names.record import Record
 from tierce.node.directory import DataDirectory
 
 
@@ -66,3 +72,42 @@ def test_what_is_no_data_directory_is_an_error_with_a_hint(
 ) -> None:
     assert main(["doctor", "--data", str(tmp_path)]) == NOT_FOUND
     assert "node.toml" in capsys.readouterr().err
+
+
+async def put_record(data: Path, value: bytes | None) -> None:
+    """Write a record into the index, and then such bytes in its place."""
+    environment = Environment(data / "lmdb", databases=DATABASES)
+    record = Record(bucket="bucket", key="key", digest=Digest.of(b"content"))
+    await LmdbIndex(environment, "n").write(record, now=1)
+    if value is not None:
+        key = whole_key("bucket", "key")
+        await environment.write(lambda batch: batch.put(RECORDS, key, value))
+    await environment.close()
+
+
+def test_a_damaged_record_is_told_with_what_to_do_and_what_is_lost(data: Path) -> None:
+    asyncio.run(put_record(data, b"\x01\xc1"))
+    result = doctor("--data", str(data))
+    assert result.exit_code == CORRUPT
+    told = result.output.splitlines()[-1]
+    assert "Stop the node and run `tierce doctor --repair`" in told
+    assert "other nodes give these back" in told
+    told = doctor("--data", str(data), "--repair").output.splitlines()[-1]
+    assert "1 records could not be read and were dropped" in told
+    assert "what only this node had is lost" in told
+    assert doctor("--data", str(data)).exit_code == 0
+
+
+def test_after_a_damaged_index_is_moved_away_a_repair_makes_an_empty_one(data: Path) -> None:
+    asyncio.run(put_record(data, None))
+    index = data / "lmdb" / "data.mdb"
+    content = bytearray(index.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[page * 4096 + 10] ^= 0xFF
+    index.write_bytes(content)
+    result = doctor("--data", str(data))
+    assert result.exit_code == CORRUPT
+    assert "move lmdb/ away, run `tierce doctor --repair`" in result.output
+    (data / "lmdb").rename(data / "lmdb.damaged")
+    assert doctor("--data", str(data), "--repair").exit_code == 0
+    assert doctor("--data", str(data)).output.splitlines()[-1] == "all is well"

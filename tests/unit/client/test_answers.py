@@ -59,6 +59,11 @@ def test_detail_and_hint_are_passed_on() -> None:
     assert (error.message, error.hint) == ("D", "H")
 
 
+def test_what_a_sos_door_says_is_passed_on() -> None:
+    body = b'{"error":"too many headers","status":"FAILED"}'
+    assert answers.error("/blob/a", 413, {}, body).message == "/blob/a: too many headers"
+
+
 def test_text_from_the_server_can_not_reach_the_terminals_controls() -> None:
     body = json.dumps({"detail": "a\x1b[2Jb\n" + "c" * 5000}).encode()
     message = answers.error("x", 404, {}, body).message

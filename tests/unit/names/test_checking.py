@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.environment import BLOBS, Environment, WriteBatch
+from tierce.blobs.marks import is_managed, key_of, touch
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
 from tierce.names import checking
+from tierce.names.keys import reference_key
 from tierce.names.lmdb_index import (
     DATABASES,
     FEED,
@@ -19,7 +21,7 @@ from tierce.names.lmdb_index import (
     LmdbIndex,
 )
 from tierce.names.record import Record
-from tierce.names.values import State
+from tierce.names.values import SUM_BYTES, State, with_sum
 from tierce.testing.index_checks import check_whole, rows
 
 
@@ -57,14 +59,34 @@ async def test_an_entry_that_is_missing_is_told_and_made_again(
     check_whole(environment)
 
 
-@pytest.mark.parametrize("database", [FEED, REFERENCES])
+@pytest.mark.parametrize(
+    ("database", "key"),
+    [(FEED, bytes(8) + b"more"), (REFERENCES, reference_key(Digest.of(b"surplus"), 1))],
+    ids=[FEED, "references"],
+)
 async def test_an_entry_too_many_is_told_and_removed(
-    environment: Environment, database: str
+    environment: Environment, database: str, key: bytes
 ) -> None:
-    await environment.write(lambda batch: batch.put(database, bytes(8) + b"more", b"x"))
+    await environment.write(lambda batch: batch.put(database, key, b"x"))
     assert len(checking.examine(environment).problems) == 1
     await environment.write(checking.rebuild)
     check_whole(environment)
+
+
+async def test_marks_and_blobs_are_no_references_and_stay(environment: Environment) -> None:
+    key = key_of(Digest.of(bytes([1])))
+
+    def put(batch: WriteBatch) -> None:
+        batch.put(BLOBS, key, b"\x01\x01")
+        touch(batch, key, 1)
+
+    await environment.write(put)
+    assert checking.examine(environment) == checking.Found(7, [])
+    await environment.write(checking.rebuild)
+    check_whole(environment)
+    with environment.snapshot() as batch:
+        assert batch.get(BLOBS, key) is not None
+        assert is_managed(batch, key)
 
 
 @pytest.mark.parametrize("state", [encode(State(clock=1)), b"\xffnonsense"], ids=["low", "damaged"])
@@ -92,7 +114,7 @@ async def test_two_records_with_one_number_get_one_each(environment: Environment
         # The last byte of a short number in the encoding: version, array head, number.
         other = bytearray(batch.get(RECORDS, keys[1]) or b"")
         other[2] = twin[2]
-        batch.put(RECORDS, keys[1], bytes(other))
+        batch.put(RECORDS, keys[1], with_sum(bytes(other[:-SUM_BYTES])))
 
     await environment.write(change)
     assert checking.examine(environment).problems

@@ -1,6 +1,7 @@
 """Dropping a cached blob: which ones may go, and what stays; and the rows of the cache."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -158,18 +159,42 @@ async def test_a_large_blob_stays_if_a_record_comes_before_the_second_look(
 ) -> None:
     digest = await node.put(SAFE, LARGE)
     whole = msgspec.structs.replace(other, digest=digest, size=len(LARGE))
-    sizes = node.store.files.sizes
+    remove_if = node.store.files.remove_if
 
-    async def then_it_comes(digests: list[Digest]) -> list[int | None]:
-        found = await sizes(digests)
+    async def after_it_came(
+        digest: Digest, may_go: Callable[[], bool], finish: Callable[[WriteBatch, int | None], None]
+    ) -> int | None:
         await node.index.merge([whole])
-        return found
+        return await remove_if(digest, may_go, finish)
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.store.files, "sizes", then_it_comes)
+        patched.setattr(node.store.files, "remove_if", after_it_came)
         assert not (await node.objects.evict(digest)).is_dropped
     assert await node.has(digest)
     assert node.store.managed([digest]) == [True]
+
+
+async def test_a_file_that_is_put_while_the_old_one_is_dropped_has_its_mark(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who puts it has set the mark, and who drops it takes that along, before the file appears."""
+    digest = await node.put(SAFE, LARGE)
+    loop = asyncio.get_running_loop()
+    take_over = node.store.files._take_over
+    dropped: list[Evicted] = []
+
+    def after_a_drop(spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
+        if not dropped:
+            evicting = asyncio.run_coroutine_threadsafe(node.objects.evict(digest), loop)
+            dropped.append(evicting.result(10))
+        return take_over(spooled, digest, is_marked)
+
+    monkeypatch.setattr(node.store.files, "_take_over", after_a_drop)
+    await node.put(SAFE, LARGE)
+    assert dropped[0].is_dropped
+    assert await node.has(digest)
+    assert node.store.managed([digest]) == [True]
+    assert (await node.objects.look([digest]))[0].standing is Standing.CACHED
 
 
 @both_sizes

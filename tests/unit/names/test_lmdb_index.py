@@ -15,21 +15,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierce.blobs.environment import BLOBS, Environment, WriteBatch
+from tierce.blobs.environment import LOOSE, Environment, WriteBatch
 from tierce.core.codec import encode
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Corrupt
 from tierce.core.limits import INDEX_KEY_BYTES, OBJECT_KEY_BYTES
+from tierce.core.metrics import DAMAGED_RECORDS
+from tierce.names import checking
 from tierce.names.changes import Position, resume
 from tierce.names.index import NameCounts
-from tierce.names.keys import reference_key, whole_key
+from tierce.names.keys import index_key, reference_key, whole_key
 from tierce.names.lmdb_index import DATABASES, FEED, NAMES, RECORDS, REFERENCES, LmdbIndex
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
-from tierce.names.values import Entry
+from tierce.names.values import SUM_BYTES, Entry, read_entry, with_sum
 from tierce.testing.blob_contract import write_now
 from tierce.testing.index_checks import check_whole, rows
-from tierce.testing.index_contract import CONTENT, KEYS, LONG, NODE, OTHER, record, tombstone
+from tierce.testing.index_contract import (
+    CONTENT,
+    KEYS,
+    LONG,
+    NODE,
+    OTHER,
+    keys_of,
+    record,
+    tombstone,
+)
 
 
 def open_environment(directory: Path) -> Environment:
@@ -148,16 +159,16 @@ async def test_a_blob_and_its_record_are_one_change(environment: Environment) ->
 
     def put(batch: WriteBatch) -> Record:
         written = index.write_in(batch, record("key"), now=5, check=forbid_odd)
-        batch.put(BLOBS, b"blob", b"bytes")
+        batch.put(LOOSE, b"blob", b"bytes")
         return written
 
     await index.merge([record("key", size=1)])
     with pytest.raises(Conflict):
         await environment.write(put)
-    assert rows(environment, BLOBS) == {}
+    assert rows(environment, LOOSE) == {}
     await index.merge([record("key", 2, size=0)])
     written = await environment.write(put)
-    assert rows(environment, BLOBS) == {b"blob": b"bytes"}
+    assert rows(environment, LOOSE) == {b"blob": b"bytes"}
     assert index.get("bucket", "key") == written
     assert await environment.write(lambda batch: index.get_in(batch, "bucket", "key")) == written
 
@@ -187,7 +198,7 @@ async def test_every_accepted_change_is_told_in_its_transaction(environment: Env
     def on_change(batch: WriteBatch, old: Record | None, new: Record) -> None:
         assert index.get_in(batch, new.bucket, new.key) == new
         told.append((old, new))
-        batch.put(BLOBS, new.key.encode(), b"told")
+        batch.put(LOOSE, new.key.encode(), b"told")
 
     index = LmdbIndex(environment, NODE, on_change=on_change)
     first, flagged = record("key", 5), record("key", 5, is_upstream=True)
@@ -201,7 +212,7 @@ async def test_every_accepted_change_is_told_in_its_transaction(environment: Env
     with pytest.raises(Conflict):
         await index.write(record("forbidden"), now=10, check=refuse)
     assert told == [(None, first), (first, flagged), (flagged, gone)]
-    assert rows(environment, BLOBS) == {b"key": b"told"}
+    assert rows(environment, LOOSE) == {b"key": b"told"}
 
 
 def refuse(known: Record | None) -> None:
@@ -322,24 +333,27 @@ NAME = whole_key("bucket", "bad")
     ids=["empty", "version only", "version", "type", "cut", "deep", "misplaced", "cut late"],
 )  # fmt: skip
 async def test_a_damaged_record_is_told_and_harms_no_other(
-    environment: Environment, value: bytes
+    environment: Environment, value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = LmdbIndex(environment, NODE)
     await index.merge([record("bad"), record("good", digest=OTHER), record("late", digest=OTHER)])
     harm(environment, RECORDS, NAME, value)
     before = {database: rows(environment, database) for database in DATABASES}
-    for reading in (
-        index.list_after("bucket", "", "", 5),
-        index.scan_after(None, 5),
-        index.write(record("bad"), now=5),
-        index.merge([record("new"), record("bad", 9), record("newer")]),
-        index.drop("bucket", "bad", 1),
-    ):
+    counted = DAMAGED_RECORDS._value.get()
+    for _ in range(2):
+        assert keys_of(await index.list_after("bucket", "", "", 5)) == ["good", "late"]
+        assert keys_of(await index.scan_after(None, 5)) == ["good", "late"]
+        changes = await index.changes(0, 5)
+        assert [each.record.key for each in changes] == ["good", "late"]
         with pytest.raises(Corrupt) as caught:
-            await reading
-        assert "doctor" in caught.value.hint
-    with pytest.raises(Corrupt):
-        index.get("bucket", "bad")
+            index.get("bucket", "bad")
+        assert "tierce doctor --repair" in caught.value.hint
+    for changing in (index.write(record("bad"), now=5), index.drop("bucket", "bad", 1)):
+        with pytest.raises(Corrupt):
+            await changing
+    assert len([each for each in caplog.records if "can't be used" in each.message]) == 1
+    assert DAMAGED_RECORDS._value.get() == counted + 1
+    assert index.counts() == NameCounts(3, 0, damaged=1)
     assert {database: rows(environment, database) for database in DATABASES} == before
     assert index.get("bucket", "good") == record("good", digest=OTHER)
     assert await index.list_after("bucket", "", "good", 5) == [record("late", digest=OTHER)]
@@ -347,17 +361,106 @@ async def test_a_damaged_record_is_told_and_harms_no_other(
     await index.write(record("good"), now=6)
 
 
-async def test_a_feed_that_leads_nowhere_is_told(environment: Environment) -> None:
+async def test_damaged_records_with_long_names_are_passed_over(environment: Environment) -> None:
+    index = LmdbIndex(environment, NODE)
+    long = [LONG + each for each in "abc"]
+    await index.merge([record(key) for key in ["a", *long, "zz"]])
+    harm(environment, RECORDS, index_key(whole_key("bucket", long[1])), b"\x01\xc1")
+    expected = ["a", long[0], long[2], "zz"]
+    assert keys_of(await index.scan_after(None, 9)) == sorted(expected)
+    listed = await index.list_after("bucket", LONG, long[0], 1)
+    assert keys_of(listed) == [long[2]]
+
+
+async def test_a_key_that_names_nothing_is_passed_over(environment: Environment) -> None:
+    index = LmdbIndex(environment, NODE)
+    await index.merge([record("a"), record("b")])
+    harm(environment, RECORDS, b"bucket-without-a-key", encode(Entry(1, record("a"))))
+    assert keys_of(await index.scan_after(None, 9)) == ["a", "b"]
+
+
+async def test_a_page_is_full_though_damaged_records_are_in_its_way(
+    environment: Environment,
+) -> None:
+    """A short page would mean the end, and a reader would stop there."""
+    index = LmdbIndex(environment, NODE)
+    await index.merge([record(f"{number:02}") for number in range(9)])
+    for number in (0, 1, 4):
+        harm(environment, RECORDS, whole_key("bucket", f"{number:02}"), b"")
+    assert keys_of(await index.list_after("bucket", "", "", 3)) == ["02", "03", "05"]
+    assert keys_of(await index.scan_after(None, 3)) == ["02", "03", "05"]
+    assert [each.seq for each in await index.changes(0, 3)] == [3, 4, 6]
+
+
+@pytest.mark.parametrize("digest", [CONTENT, OTHER], ids=["same content", "another content"])
+@pytest.mark.parametrize("merged", [1, 2], ids=["same version", "a later one"])
+async def test_a_merge_replaces_a_damaged_record(
+    environment: Environment, merged: int, digest: Digest
+) -> None:
+    told: list[tuple[Record | None, Record]] = []
+    index = LmdbIndex(environment, NODE, on_change=lambda batch, old, new: told.append((old, new)))
+    await index.merge([record("bad", 1), record("good")])
+    harm(environment, RECORDS, NAME, encode(Entry(1, record("bad")))[:-9])
+    mended = record("bad", merged, digest=digest)
+    assert await index.merge([mended, mended, record("new")]) == [True, False, True]
+    assert told[2:] == [(None, mended), (None, record("new"))]
+    assert index.get("bucket", "bad") == mended
+    assert keys_of(await index.scan_after(None, 9)) == ["bad", "good", "new"]
+    assert [each.seq for each in await index.changes(0, 9)] == [2, 3, 4]
+    assert index.counts() == NameCounts(3, 0)
+    assert mended in index.refers(digest)
+    await index.merge([record("bad", 3, digest=OTHER)])
+    assert "bad" not in keys_of(index.refers(CONTENT))
+    await environment.write(checking.rebuild)
+    check_whole(environment)
+    assert checking.examine(environment) == checking.Found(3, [])
+
+
+async def test_a_content_that_a_damaged_record_may_have_is_referred_to(
+    environment: Environment,
+) -> None:
+    index = LmdbIndex(environment, NODE)
+    await index.merge([record("bad")])
+    harm(environment, RECORDS, NAME, b"")
+
+    def ask(batch: WriteBatch) -> bool:
+        return index.refers_in(batch, CONTENT)
+
+    assert await environment.write(ask)
+    with pytest.raises(Corrupt):
+        index.refers(CONTENT)
+    await index.merge([record("bad", 2)])
+    assert await environment.write(ask)
+    assert keys_of(index.refers(CONTENT)) == ["bad"]
+    await index.merge([tombstone("bad", 3)])
+    assert not await environment.write(ask)
+    assert index.refers(CONTENT) == []
+    assert await index.drop("bucket", "bad", 3)
+    assert not await environment.write(ask)
+    assert await index.changes(0, 5) == []
+
+
+async def test_a_row_of_a_record_that_was_never_mended_is_not_stale(
+    environment: Environment,
+) -> None:
+    """A reference may lead to another record because its row in the feed is damaged."""
+    index = LmdbIndex(environment, NODE)
+    await index.merge([record("a"), record("b", digest=OTHER)])
+    harm(environment, FEED, (1).to_bytes(8), whole_key("bucket", "b"))
+    assert await environment.write(lambda batch: index.refers_in(batch, CONTENT))
+
+
+async def test_a_feed_that_leads_nowhere_is_passed_over(environment: Environment) -> None:
     index = LmdbIndex(environment, NODE)
     await index.merge([record("a"), record("b")])
     harm(environment, FEED, (1).to_bytes(8), whole_key("bucket", "b"))
-    with pytest.raises(Corrupt, match="change 1"):
-        await index.changes(0, 5)
+    assert [each.seq for each in await index.changes(0, 5)] == [2]
     with pytest.raises(Corrupt, match="change 1"):
         index.refers(CONTENT)
-    harm(environment, FEED, (1).to_bytes(8), whole_key("bucket", "gone"))
-    with pytest.raises(Corrupt, match="no record of change 1"):
-        await index.changes(0, 5)
+    for leads_to in (whole_key("bucket", "gone"), b"", b"x" * 600):
+        harm(environment, FEED, (1).to_bytes(8), leads_to)
+        assert [each.seq for each in await index.changes(0, 5)] == [2]
+    assert index.counts().damaged == 0
     assert [each.record for each in await index.changes(1, 5)] == [record("b")]
 
 
@@ -379,11 +482,27 @@ async def test_a_damaged_state_is_told(environment: Environment, key: bytes) -> 
         (index.counts if key == b"state" else index.epochs)()
 
 
+async def test_a_flipped_bit_anywhere_in_a_record_is_found(environment: Environment) -> None:
+    index = LmdbIndex(environment, NODE)
+    await index.merge([record("bad")])
+    with environment.snapshot() as batch:
+        whole = bytes(batch.get(RECORDS, NAME) or b"")
+    assert len(whole) > 2 * SUM_BYTES
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Corrupt):
+            read_entry(memoryview(flipped))
+    harm(environment, RECORDS, NAME, bytes(flipped))
+    with pytest.raises(Corrupt, match="checksum"):
+        index.get("bucket", "bad")
+
+
 async def test_a_longer_record_of_a_later_version_is_read(environment: Environment) -> None:
     index = LmdbIndex(environment, NODE)
     await index.merge([record("bad")])
     fields = [*msgspec.structs.astuple(record("bad")), "a field of a later version"]
-    harm(environment, RECORDS, NAME, encode([1, fields]))
+    harm(environment, RECORDS, NAME, with_sum(encode([1, fields])))
     assert index.get("bucket", "bad") == record("bad")
 
 

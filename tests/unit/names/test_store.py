@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from tierce.blobs.environment import Environment
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.local import Disk, make_directories
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, NotFound
 from tierce.core.limits import PACK_LIMIT_BYTES
+from tierce.names.cached import Standing
 from tierce.names.index import Check
-from tierce.names.lmdb_index import DATABASES, LmdbIndex
+from tierce.names.keys import whole_key
+from tierce.names.lmdb_index import DATABASES, RECORDS, LmdbIndex
 from tierce.names.record import Record
 from tierce.names.store import LocalObjects, releasing
+from tierce.testing.blob_contract import write_now
 
 SMALL = b"small"
 LARGE = b"large" * PACK_LIMIT_BYTES
@@ -68,6 +72,12 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     node = Node(tmp_path)
     yield node
     await node.disk.close()
+
+
+def damage(node: Node, key: str) -> None:
+    """Put bytes that are no record in the place of one."""
+    name = whole_key("bucket", key)
+    write_now(node.disk.environment, lambda batch: batch.put(RECORDS, name, b"\x01\xc1"))
 
 
 both_sizes = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
@@ -228,6 +238,38 @@ async def test_collecting_beside_plain_puts_of_the_same_content_loses_nothing(
         await collecting
 
 
+# Damaged records
+
+
+@both_sizes
+async def test_the_content_of_a_damaged_record_stays_until_the_record_is_mended(
+    node: Node, data: bytes
+) -> None:
+    digest = await node.put("key", data)
+    await node.put_blob(data, managed=True)  # an entry for whoever collects
+    damage(node, "key")
+    assert await node.collect(before=9_000) == []
+    with pytest.raises(Conflict, match="content of an object"):
+        await node.objects.delete_blob(digest)
+    assert (await node.objects.evict(digest)).standing is Standing.OTHER
+    assert await node.has(digest)
+    mended = Record(bucket="bucket", key="key", digest=digest, timestamp=1, node="z")
+    assert await node.index.merge([mended]) == [True]
+    assert await node.collect(before=9_000) == []
+    assert await node.has(digest)
+    await node.delete("key")
+    assert await node.collect(before=9_000) == [digest]
+
+
+async def test_a_content_that_a_damaged_record_shares_with_a_sound_one_stays(node: Node) -> None:
+    digest = await node.put("one", SMALL)
+    await node.put("two", SMALL)
+    damage(node, "one")
+    await node.delete("two")
+    assert await node.collect(before=9_000) == []
+    assert await node.has(digest)
+
+
 # Deleting a blob by its digest
 
 
@@ -297,34 +339,77 @@ async def test_a_large_blob_put_anew_while_it_is_deleted_stays_what_it_was_put_a
 ) -> None:
     """Between the removal of the file and that of its mark."""
     digest = await node.put_blob(LARGE, managed=True)
-    remove_if = node.store.files.remove_if
+    loop = asyncio.get_running_loop()
+    environment = node.disk.environment
+    write_here = environment.write_here
+    putting: list[Future[Digest]] = []
 
-    async def then_it_comes(digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
-        removed = await remove_if(digest, is_wanted_gone)
-        await node.put_blob(LARGE, managed=managed)
-        return removed
+    def then_it_comes(change: Callable[[WriteBatch], None]) -> None:
+        coming = node.put_blob(LARGE, managed=managed)
+        putting.append(asyncio.run_coroutine_threadsafe(coming, loop))
+        write_here(change)
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.store.files, "remove_if", then_it_comes)
+        patched.setattr(environment, "write_here", then_it_comes)
         assert await node.objects.delete_blob(digest)
+    await asyncio.wrap_future(putting[0])
     assert await node.has(digest)
     assert node.store.managed([digest]) == [managed]
+    assert (await node.store.counts()).blobs == 1
 
 
-async def test_the_mark_of_a_large_blob_that_is_about_to_appear_again_stays(
+@pytest.mark.parametrize("was_there", [True, False], ids=["again", "first"])
+@pytest.mark.parametrize("how", ["delete_blob", "delete", "collect"])
+async def test_a_managed_file_has_its_mark_whoever_removes_it_as_it_comes(
+    node: Node, how: str, was_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who puts a file sets its mark first; with that of the old file, the new one's mark may go."""
+    digest = Digest.of(LARGE)
+    if was_there:
+        await node.put_blob(LARGE, managed=True)
+    loop = asyncio.get_running_loop()
+    take_over = node.store.files._take_over
+    calls = 0
+
+    async def remove() -> None:
+        if how == "delete_blob":
+            await node.objects.delete_blob(digest)
+        elif how == "delete":
+            await node.store.delete(digest)
+        else:
+            await node.collect(before=1 << 50)
+
+    def after_a_removal(spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            asyncio.run_coroutine_threadsafe(remove(), loop).result(10)
+        return take_over(spooled, digest, is_marked)
+
+    monkeypatch.setattr(node.store.files, "_take_over", after_a_removal)
+    await node.put_blob(LARGE, managed=True)
+    assert await node.has(digest)
+    assert node.store.managed([digest]) == [True]
+    assert await node.collect(before=1 << 50) == [digest]
+    assert not await node.has(digest)
+
+
+async def test_a_claim_is_not_undone_by_a_managed_put_that_looks_for_its_mark(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who puts a file sets its mark first."""
+    loop = asyncio.get_running_loop()
+    take_over = node.store.files._take_over
+    calls = 0
+
+    def after_a_plain_put(spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            asyncio.run_coroutine_threadsafe(node.put_blob(LARGE, managed=False), loop).result(10)
+        return take_over(spooled, digest, is_marked)
+
+    monkeypatch.setattr(node.store.files, "_take_over", after_a_plain_put)
     digest = await node.put_blob(LARGE, managed=True)
-    remove_if = node.store.files.remove_if
-
-    async def then_one_begins(digest: Digest, is_wanted_gone: Callable[[], bool]) -> bool:
-        removed = await remove_if(digest, is_wanted_gone)
-        node.now = 2_000
-        await node.disk.environment.write(lambda batch: node.store.marking.put(batch, digest, True))
-        return removed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(node.store.files, "remove_if", then_one_begins)
-        assert await node.objects.delete_blob(digest)
-    assert node.store.managed([digest]) == [True]
+    assert node.store.managed([digest]) == [False]
+    assert await node.collect(before=1 << 50) == []
+    assert await node.has(digest)

@@ -158,6 +158,7 @@ class Bench:
             upstream=self.upstream if has_upstream else None,
             mode=mode,
             fill=self.filler.fill,
+            grace_seconds=GRACE_SECONDS,
             wall_clock=now_ns,
         )
 

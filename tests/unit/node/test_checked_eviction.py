@@ -14,7 +14,7 @@ from tierce.core.errors import Unavailable
 from tierce.names.cached import Evicted, Look, Standing, standing_of
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import LOCAL, NO_LEVEL, UPSTREAM, Record, merge
-from tierce.node.checked_eviction import CheckedObjects, has_content
+from tierce.node.checked_eviction import CheckedObjects
 from tierce.testing.upstream_contract import BytesSource
 
 DATA = b"content"
@@ -101,43 +101,6 @@ def with_cache(directory: Path, test: Callable[[Cache], Awaitable[None]]) -> Non
     on_bench(directory, check)
 
 
-# Whether the upstream has it
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"), [(DATA, True), (b"CONTENT", False), (None, False)], ids=str
-)
-def test_the_upstream_has_a_content_if_its_digest_is_the_same(
-    tmp_path: Path, data: bytes | None, expected: bool
-) -> None:
-    async def check(bench: Bench) -> None:
-        if data is not None:
-            await bench.upstream.upload(level_record(data, UPSTREAM), BytesSource(data))
-        assert await has_content(bench.upstream, SAFE) is expected
-
-    on_bench(tmp_path, check)
-
-
-@pytest.mark.parametrize(("data", "expected"), [(b"CONTENT", True), (b"contents", False)])
-def test_of_another_programs_object_the_size_must_do(
-    tmp_path: Path, data: bytes, expected: bool
-) -> None:
-    async def check(bench: Bench) -> None:
-        bench.upstream.put_foreign("id", data, {}, STARTED)
-        assert await has_content(bench.upstream, SAFE) is expected
-
-    on_bench(tmp_path, check)
-
-
-def test_an_upstream_that_can_not_be_asked_has_not_said_no(tmp_path: Path) -> None:
-    async def check(bench: Bench) -> None:
-        bench.upstream.is_down = True
-        with pytest.raises(Unavailable):
-            await has_content(bench.upstream, SAFE)
-
-    on_bench(tmp_path, check)
-
-
 # Dropping
 
 
@@ -164,6 +127,18 @@ def test_what_the_upstream_lacks_stays_gets_there_and_goes_later(
         assert cache.upstream.objects["id"][1] == DATA
         assert (await cache.evict()).is_dropped
         assert cache.upstream.uploads == 1
+
+    with_cache(tmp_path, check)
+
+
+@pytest.mark.parametrize(("data", "expected"), [(b"CONTENT", True), (b"contents", False)])
+def test_of_another_programs_object_the_size_must_do(
+    tmp_path: Path, data: bytes, expected: bool
+) -> None:
+    async def check(cache: Cache) -> None:
+        await cache.know(SAFE)
+        cache.upstream.put_foreign("id", data, {}, STARTED)
+        assert (await cache.evict()).is_dropped is expected
 
     with_cache(tmp_path, check)
 

@@ -1,12 +1,18 @@
 """Comparing range by range: all that is missing comes, in bounded parts, and nothing else."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
 from tests.unit.node.fakes import FakeTransport, members
 
+from tierce.blobs.environment import Environment
 from tierce.core.digest import Digest
+from tierce.names.index import NameCounts
+from tierce.names.keys import whole_key
+from tierce.names.lmdb_index import DATABASES, RECORDS, LmdbIndex
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import Record
 from tierce.node import comparing, names_service
@@ -114,3 +120,66 @@ def test_names_that_come_in_the_meantime_do_not_disturb() -> None:
 
     mine, _, _, _ = compared([], map(record, range(200)), on_take=write)
     assert keys(mine) >= {f"{number:03}" for number in range(200)}
+
+
+# Damage
+
+
+@asynccontextmanager
+async def damaged_index(
+    directory: Path, records: Sequence[Record], bad: Record
+) -> AsyncIterator[LmdbIndex]:
+    """An index on disk that has these records, and bytes that are none in the place of ``bad``."""
+    environment = Environment(directory, databases=DATABASES)
+    try:
+        index = LmdbIndex(environment, "a")
+        await index.merge(records)
+        key = whole_key(bad.bucket, bad.key)
+        await environment.write(lambda batch: batch.put(RECORDS, key, b"\x01\xc1"))
+        yield index
+    finally:
+        await environment.close()
+
+
+async def test_what_is_damaged_here_comes_from_the_peer(tmp_path: Path) -> None:
+    records = [record(number) for number in range(5)]
+    async with damaged_index(tmp_path, records, records[2]) as mine:
+        other = MemoryIndex("b")
+        await other.merge(records)
+        transport = FakeTransport()
+        transport.services["b:7071"] = NamesService(other, node_id="b", now_ns=lambda: 0)  # type: ignore[assignment]
+        peers = NamesPeers(transport, me="a")
+
+        async def take(records: Sequence[Record]) -> int:
+            return sum(await merge_heard(mine, records, 0))
+
+        assert await compare(mine, peers, B, take, horizon=0, pace=Pace(0)) == 1
+        assert await mine.scan_after(None, 9) == records
+        assert mine.get("bucket", records[2].key) == records[2]
+        assert mine.counts() == NameCounts(5, 0)
+        assert await compare(mine, peers, B, take, horizon=0, pace=Pace(0)) == 0
+        await peers.close()
+
+
+async def test_what_is_damaged_there_keeps_no_other_record_from_coming(tmp_path: Path) -> None:
+    records = [record(number) for number in range(5)]
+    async with damaged_index(tmp_path, records, records[2]) as other:
+        mine = MemoryIndex("a")
+        await mine.merge(records[2:4])
+        transport = FakeTransport()
+        transport.services["b:7071"] = NamesService(other, node_id="b", now_ns=lambda: 0)  # type: ignore[assignment]
+        peers = NamesPeers(transport, me="a")
+        answer = await peers.pull(B, None, 100)
+        assert ([each.key for each in answer.records], answer.more) == (
+            ["000", "001", "003", "004"],
+            False,
+        )
+
+        async def take(records: Sequence[Record]) -> int:
+            return sum(await merge_heard(mine, records, 0))
+
+        assert await compare(mine, peers, B, take, horizon=0, pace=Pace(0)) == 3
+        assert await mine.scan_after(None, 9) == records
+        await peers.push(B, records[2:3])
+        assert other.get("bucket", records[2].key) == records[2]
+        await peers.close()

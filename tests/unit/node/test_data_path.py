@@ -65,6 +65,19 @@ def test_what_is_not_here_is_read_from_a_peer(tmp_path: Path) -> None:
     on_bench(tmp_path, check)
 
 
+def test_it_tells_whether_this_nodes_copy_was_opened(tmp_path: Path) -> None:
+    async def check(bench: Bench) -> None:
+        bench.peers.put(DATA, "c")
+        assert (await bench.path.locate(DIGEST))[1] is False
+        bench.store.blobs[DIGEST] = b"wrong"
+        assert (await bench.path.locate(DIGEST))[1] is False
+        bench.store.blobs[DIGEST] = DATA
+        assert (await bench.path.locate(DIGEST))[1] is True
+        assert len(bench.store.quarantined) == 1
+
+    on_bench(tmp_path, check)
+
+
 def test_a_bad_copy_here_is_set_aside_and_a_peer_is_asked(tmp_path: Path) -> None:
     async def check(bench: Bench) -> None:
         bench.store.blobs[DIGEST] = b"wrong"

@@ -130,6 +130,6 @@ async def test_what_is_no_data_directory_is_refused(tmp_path: Path) -> None:
 
 async def test_a_format_of_the_future_is_refused(data: Path) -> None:
     toml = data / "node.toml"
-    toml.write_text(toml.read_text().replace("format_version = 1", "format_version = 2"))
-    with pytest.raises(Corrupt, match="format version 2"):
+    toml.write_text(toml.read_text().replace("format_version = 2", "format_version = 3"))
+    with pytest.raises(Corrupt, match="format version 3"):
         await examine(data, repair=False)

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tierce.blobs.environment import MANAGED, Environment
+from tierce.blobs.environment import BLOBS, Environment
 from tierce.blobs.local import Disk, make_directories
-from tierce.blobs.packed import digest_of
+from tierce.blobs.marks import MARK
+from tierce.blobs.packed import row_of
 from tierce.blobs.space import SpaceGuard
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Full, Unavailable
@@ -37,7 +38,12 @@ DEADLINE_SECONDS = 10.0
 class Node:
     """An agent's cache over a real disk, and a watch on the bound at every commit."""
 
-    def __init__(self, directory: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int = LIMIT_BYTES,
+        upstream: MemoryUpstream | None = None,
+    ) -> None:
         make_directories(directory)
         self.disk = Disk(
             directory,
@@ -55,6 +61,7 @@ class Node:
             objects=self.raw,
             cache_limit_bytes=limit_bytes,
             cache_rows=self.rows,
+            upstream=upstream,
         )
         self.clock = count(1)
         self.parts: CacheParts = cache_parts(self.names, self.store, self.now)
@@ -86,9 +93,9 @@ class Node:
     def cached(self) -> dict[Digest, int]:
         found = {}
         with self.disk.environment.snapshot() as batch:
-            with batch.cursor(MANAGED) as cursor:
-                keys = [bytes(key) for key in cursor.iternext(values=False)]
-            for digest in filter(None, map(digest_of, keys)):
+            with batch.cursor(BLOBS) as cursor:
+                rows = [row_of(bytes(key)) for key in cursor.iternext(values=False)]
+            for digest in (row.digest for row in rows if row is not None and row.more == MARK):
                 size = self.store.files._size(digest)
                 if size is None and (value := batch.get("blobs", bytes_of(digest))) is not None:
                     size = len(value) - 1
@@ -497,7 +504,9 @@ class Worker:
         self.orders = RoomOrders(self.call, node.rows, monotonic=lambda: self.time)
         self.objects = GuardedObjects(node.raw, node.index, self.orders)
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = 0.0
+    ) -> dict[str, Any]:
         self.calls.append(name)
         told = msgspec.json.decode(msgspec.json.encode(arguments))
         return await answer_order(self.node.cache, self.node.room, name, told)

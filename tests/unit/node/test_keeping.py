@@ -8,6 +8,7 @@ from tests.unit.node.fakes import members, placed, spooler
 from tierce.blobs.memory import MemoryStore
 from tierce.cluster.healing import Keep
 from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt
 from tierce.core.limits import REFERENCES_COUNT
 from tierce.names.memory import MemoryIndex
 from tierce.names.record import FULL, LOCAL, NO_LEVEL, UPSTREAM, Record
@@ -121,3 +122,20 @@ async def test_a_copy_made_again_is_managed_if_it_has_a_name_and_else_what_it_wa
     assert bench.keeping.mark_for(DIGEST) is None
     await bench.name([NO_LEVEL])
     assert bench.keeping.mark_for(DIGEST) is True
+
+
+class DamagedIndex(MemoryIndex):
+    """One in which a record is damaged that may name any blob."""
+
+    def refers(self, digest: Digest) -> list[Record]:
+        raise Corrupt("a record is damaged")
+
+
+async def test_a_blob_that_a_damaged_record_may_name_is_looked_after_and_stays(
+    tmp_path: Path,
+) -> None:
+    bench = Bench()
+    await bench.put(tmp_path, managed=True)
+    keeping = Keeping(bench.store, DamagedIndex("a"))
+    assert keeping.keeps([DIGEST]) == [BOTH]
+    assert keeping.mark_for(DIGEST) is True

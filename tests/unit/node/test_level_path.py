@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.unit.node.fakes import left_running, member, members
 from tests.unit.node.object_bench import (
+    GRACE_SECONDS,
     STARTED,
     Bench,
     content_of,
@@ -17,11 +18,13 @@ from tests.unit.node.object_bench import (
 from tests.unit.node.record_nodes import passes
 
 from tierce.blobs.spool import SpoolSource
-from tierce.cluster.member import State
+from tierce.cluster.member import State, View
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Full, NotFound, ReadOnly, TierceError, Unavailable
 from tierce.core.limits import FULL_PATIENCE_SECONDS
 from tierce.names.record import FULL, LOCAL, NEAR_CACHE_BUCKET, UPSTREAM, Record
+from tierce.node.level_path import when_again
+from tierce.upstream.tier import Source
 
 DATA = b"content"
 DIGEST = Digest.of(DATA)
@@ -185,6 +188,24 @@ def test_a_node_that_is_being_drained_takes_nothing_that_only_it_would_have(
     on_bench(tmp_path, check, [member("a", draining=True), member("b"), member("c")])
 
 
+def test_copies_that_took_so_long_that_they_may_be_collected_are_not_claimed(
+    tmp_path: Path,
+) -> None:
+    """Each came without a record, and is kept without one for the grace time only."""
+
+    async def check(bench: Bench) -> None:
+        bench.peers.of["c"].latency_seconds = 0.6 * GRACE_SECONDS
+        with pytest.raises(Unavailable, match="too long") as raised:
+            await bench.put_level(DATA, FULL)
+        assert "collect_grace_seconds" in raised.value.hint
+        assert bench.known() is None
+        assert known_by(bench) == []
+        bench.peers.of["c"].latency_seconds = 0.4 * GRACE_SECONDS
+        assert await bench.put_level(DATA, FULL) == bench.known()
+
+    on_bench(tmp_path, check)
+
+
 def test_nothing_is_put_before_the_cluster_was_reached(tmp_path: Path) -> None:
     async def check(bench: Bench) -> None:
         with pytest.raises(Unavailable, match="not yet reached"):
@@ -210,6 +231,31 @@ def test_a_put_that_ends_after_a_newer_one_leaves_the_newer_in_force_everywhere(
         await passes(1)
         newer = await bench.put_level(b"newer", UPSTREAM)
         assert (await older) == newer
+        assert bench.known() == newer
+        assert in_upstream(bench) == b"newer"
+
+    on_bench(tmp_path, check)
+
+
+def test_a_put_that_is_uploaded_first_and_kept_last_is_in_the_upstream_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """An older one is uploaded after it, and kept before it, while its copies are on their way."""
+
+    async def check(bench: Bench) -> None:
+        upload = bench.upstream.upload
+
+        async def slow(record: Record, source: Source) -> None:
+            if record.digest == Digest.of(b"older"):
+                await passes(3)
+            await upload(record, source)
+
+        bench.upstream.upload = slow  # type: ignore[method-assign]
+        bench.peers.of["b"].latency_seconds = 10.0
+        older = asyncio.create_task(bench.put_level(b"older", UPSTREAM))
+        await passes(1)
+        newer = await bench.put_level(b"newer", FULL)
+        assert (await older).rank < newer.rank
         assert bench.known() == newer
         assert in_upstream(bench) == b"newer"
 
@@ -301,6 +347,30 @@ def test_level_0_on_a_node_that_is_down_is_never_said_not_to_exist(tmp_path: Pat
 
     given = members(3, replication=2)
     on_bench(tmp_path, check, [given[0], given[1].in_state(State.DOWN), given[2]])
+
+
+@pytest.mark.parametrize(
+    ("node", "states", "fields", "told", "not_told"),
+    [
+        ("b", {"b": State.DOWN}, {}, "when b is up", "forgotten"),
+        ("", {}, {}, "when every node is up", "forgotten"),
+        ("b", {}, {}, "log of b", "Try again"),
+        ("b", {"c": State.DOWN}, {}, "when c can be reached. Look at the log of b", "is up"),
+        ("z", {}, {}, "z, which had it, is no member any more", "Try again"),
+        ("z", {}, {}, "it is lost", "X-Meta-Fetch"),
+        ("z", {}, {"is_upstream": True}, "X-Meta-Fetch: 1", "it is lost"),
+        ("z", {"c": State.DOWN}, {}, "when c can be reached. z, which", "z is up"),
+        ("c", {"c": State.LEFT}, {}, "c, which had it, is no member", "Try again"),
+    ],
+)
+def test_the_hint_names_those_who_can_be_awaited(
+    node: str, states: dict[str, State], fields: dict[str, bool], told: str, not_told: str
+) -> None:
+    given = [each.in_state(states.get(each.node_id, State.ALIVE)) for each in members(3)]
+    record = msgspec.structs.replace(level_record(DATA, LOCAL), node=node, **fields)
+    hint = when_again(record, View.of("a", given))
+    assert told in hint
+    assert not_told not in hint
 
 
 def test_what_is_queued_on_a_node_that_is_down_is_never_said_not_to_exist(tmp_path: Path) -> None:

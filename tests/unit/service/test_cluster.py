@@ -11,7 +11,9 @@ class Recorded:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, name: str, arguments: dict[str, Any], seconds: float = 0.0
+    ) -> dict[str, Any]:
         self.calls.append((name, arguments))
         return {"said": name}
 

@@ -24,6 +24,7 @@ from tierce.core.limits import (
     BLOB_LIMIT_BYTES,
     CONTENT_TYPE_BYTES,
     METADATA_BYTES,
+    METADATA_ENTRIES_COUNT,
     OBJECT_KEY_BYTES,
 )
 from tierce.names.record import NEAR_CACHE_BUCKET, Record
@@ -120,6 +121,23 @@ def test_of_two_puts_that_must_be_the_first_one_is(tmp_path: Path) -> None:
             return_exceptions=True,
         )
         assert sorted(type(each).__name__ for each in found) == ["Conflict", "Record"]
+
+    on_service(tmp_path, check)
+
+
+def test_a_check_that_is_not_early_is_asked_only_when_the_body_is_there(tmp_path: Path) -> None:
+    async def check(service: Service) -> None:
+        asked: list[bool] = []
+        read = False
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal read
+            yield b"data"
+            read = True
+
+        draft = Record(bucket="bucket", key="key")
+        await service.objects.put(draft, body(), check=lambda _: asked.append(read), early=False)
+        assert asked == [True]
 
     on_service(tmp_path, check)
 
@@ -230,10 +248,15 @@ def test_bad_keys(key: str, error: type[TierceError]) -> None:
     check_key("é" * (OBJECT_KEY_BYTES // 2))
 
 
+def entries(count: int) -> dict[str, str]:
+    return {str(number): "" for number in range(count)}
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
         ({"metadata": {"k": "v" * METADATA_BYTES}}, TooLarge),
+        ({"metadata": entries(METADATA_ENTRIES_COUNT + 1)}, TooLarge),
         ({"content_type": "t" * (CONTENT_TYPE_BYTES + 1)}, TooLarge),
         ({"name": "é" * (CONTENT_TYPE_BYTES // 2 + 1)}, TooLarge),
         ({"metadata": {"k": "\udcff"}}, BadRequest),
@@ -241,12 +264,13 @@ def test_bad_keys(key: str, error: type[TierceError]) -> None:
         ({"content_type": "\udcff"}, BadRequest),
         ({"name": "\udcff"}, BadRequest),
     ],
-    ids=["metadata", "type", "name", "value", "key", "type no UTF-8", "name no UTF-8"],
+    ids=["metadata", "entries", "type", "name", "value", "key", "type no UTF-8", "name no UTF-8"],
 )
 def test_bad_metadata(fields: dict[str, Any], error: type[TierceError]) -> None:
     with pytest.raises(error):
         check_metadata(Record(bucket="bucket", key="key", **fields))
     check_metadata(Record(bucket="bucket", key="key", metadata={"k": "v" * (METADATA_BYTES - 1)}))
+    check_metadata(Record(bucket="bucket", key="key", metadata=entries(METADATA_ENTRIES_COUNT)))
 
 
 # Lists and changes

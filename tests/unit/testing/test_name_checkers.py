@@ -311,3 +311,9 @@ class TestCacheBound:
             bound.check("a", {BLOB: Look(Standing.CACHED, 120)})
         put(history)
         assert not bound.check("a", {BLOB: Look(Standing.CACHED, 120)})
+
+    def test_what_may_stay_is_left_out_for_a_while(self) -> None:
+        bound = CacheBound(100, History())
+        standings = {BLOB: Look(Standing.CACHED, 120)}
+        assert not bound.check("a", standings, {BLOB})
+        assert bound.sum_of(standings) == 120

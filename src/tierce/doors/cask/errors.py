@@ -52,6 +52,7 @@ TEXTS: Mapping[type[TierceError], tuple[int, str | None]] = {
     errors.Forbidden: (403, None),
     errors.Conflict: (409, None),
     errors.Unavailable: (503, None),
+    errors.TooManyRequests: (429, None),
     errors.ReadOnly: (503, "this node is read-only"),
     errors.Corrupt: (500, "error reading file"),
     errors.Full: (503, "this node is full"),

@@ -203,17 +203,17 @@ class CaskDoor:
         return Upload(request, self._settings.blob_limit_bytes)
 
     async def _store(self, upload: Upload, *, here_only: bool) -> Digest:
-        """Keep an upload's file. Raises what Blobs.receive does, NotWritten for a failing disk."""
+        """Keep an upload's file, if the node takes one now, as the caller has asked it.
+
+        Raises what Blobs.receive does, NotWritten for a failing disk.
+        """
         try:
-            stored = await self._blobs.receive(
-                upload.content(),
-                ALGORITHM,
-                announced_bytes=upload.least_bytes,
-                here_only=here_only,
-            )
+            spooling = self._blobs.spooling(upload.content(), ALGORITHM, here_only=here_only)
+            async with spooling as spool:
+                upload.key = spool.digest
+                return (await self._blobs.keep(spool, here_only=here_only)).digest
         except Corrupt as error:
             raise NotWritten(error.message, hint=error.hint) from error
-        return stored.digest
 
     async def _take_from_node(self, request: web.BaseRequest) -> Answer:
         if request.method != "POST":

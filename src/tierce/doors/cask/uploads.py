@@ -22,8 +22,8 @@ FIELD = "file"
 class Upload:
     """The file of one POST. Read it once, with :meth:`content` or :meth:`digest`.
 
-    ``key`` names it once it was read to its end, also for whoever is then told that too few nodes
-    could keep it.
+    ``key`` names it once it was received whole, also for whoever is then told that too few nodes
+    could keep it; whoever receives it sets it.
 
     Raises BadRequest for a request that is no form, UnsupportedEncoding if it is compressed.
     """
@@ -52,20 +52,18 @@ class Upload:
 
     async def content(self) -> AsyncIterator[bytes]:
         """Yield the file as it arrives. Raises BadRequest, TooSlow, ConnectionError."""
-        hasher = new_hasher(ALGORITHM)
         async for data in body_of(self._request, NAME):
             for part in self._reader.feed(data):
-                hasher.update(part)
                 yield part
         self._reader.end()
-        self.key = Digest(ALGORITHM, hasher.digest())
 
     async def digest(self) -> Digest:
         """Read the file and say what its key would be, without keeping it. Raises TooLarge too."""
         size = 0
+        hasher = new_hasher(ALGORITHM)
         async for part in self.content():
+            hasher.update(part)
             size += len(part)
             if size > self._blob_limit_bytes:
                 raise TooLarge(f"the file is larger than {self._blob_limit_bytes} bytes")
-        assert self.key is not None, "the file was read to its end"
-        return self.key
+        return Digest(ALGORITHM, hasher.digest())

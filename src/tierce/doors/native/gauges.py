@@ -45,6 +45,11 @@ class StatusGauges(Collector):
         yield from _healing_gauges(agent.get("healing") or {})
         yield _members_gauge(agent.get("members") or [])
         yield from _names_gauges(agent.get("names") or {})
+        yield GaugeMetricFamily(
+            "tierce_dtfc_deletes_waiting",
+            "Orders to delete a file that peers of dtfc have not heard yet.",
+            (agent.get("dtfc") or {}).get("deletes_waiting"),
+        )
 
 
 def _healing_gauges(healing: dict[str, Any]) -> Iterator[Metric]:
@@ -76,7 +81,7 @@ def _healing_gauges(healing: dict[str, Any]) -> Iterator[Metric]:
 def _names_gauges(names: dict[str, Any]) -> Iterator[Metric]:
     """What the agent says of named objects."""
     counted = GaugeMetricFamily("tierce_names", "Names that this node knows.", labels=["kind"])
-    for kind in ("objects", "tombstones"):
+    for kind in ("objects", "tombstones", "damaged"):
         if kind in names:
             counted.add_metric([kind], names[kind])
     yield counted

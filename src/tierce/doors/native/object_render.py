@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ from tierce.doors.native.render import BLOB_TYPE, json_answer
 from tierce.doors.native.requests import CONTENT_TYPE, NANOSECONDS_PER_SECOND
 from tierce.doors.shared import digest_fields
 from tierce.doors.shared.answers import Answer, lines
+from tierce.doors.shared.dates import http_date
 from tierce.doors.shared.sending import Presented
 from tierce.names.index import Change
 from tierce.names.listing import Listing
@@ -38,22 +39,21 @@ def presented(record: Record) -> Presented:
     """The headers of an object (RFC 9110, RFC 9530). It may change, so caches must ask."""
     assert record.digest is not None, "a tombstone has no content"
     field = digest_fields.render(record.digest)
-    headers = [("Repr-Digest", field), ("ETag", record.etag), ("Last-Modified", _date(record))]
-    headers += [
-        (f"Tierce-Meta-{_escaped(name, _IN_NAMES)}", _value(value))
-        for name, value in record.metadata.items()
-    ]
-    return Presented(
-        etag=record.etag,
-        content_type=content_type(record),
-        block=_ALWAYS + lines(headers),
-        whole=f"Content-Digest: {field}\r\n",
-    )
+    etag = record.etag
+    # Written out, as this is a good part of what a small answer takes.
+    block = f"{_ALWAYS}Repr-Digest: {field}\r\nETag: {etag}\r\nLast-Modified: {_date(record)}\r\n"
+    if record.metadata:
+        block += lines(
+            (f"Tierce-Meta-{_escaped(name, _IN_NAMES)}", _value(value))
+            for name, value in record.metadata.items()
+        )
+    return Presented(etag, content_type(record), block, f"Content-Digest: {field}\r\n")
 
 
 def content_type(record: Record) -> str:
     """The type that an object is sent as. Another door may take what can be no header."""
-    return record.content_type if CONTENT_TYPE.fullmatch(record.content_type) else BLOB_TYPE
+    kind = record.content_type
+    return kind if kind and CONTENT_TYPE.fullmatch(kind) else BLOB_TYPE
 
 
 def location(record: Record) -> str:
@@ -61,7 +61,7 @@ def location(record: Record) -> str:
 
     Slashes stay readable, but for keys with parts that clients would resolve as in a file system.
     """
-    has_dots = any(part in (".", "..") for part in record.key.split("/"))
+    has_dots = "." in record.key and any(part in (".", "..") for part in record.key.split("/"))
     return f"/v1/buckets/{record.bucket}/objects/{quote(record.key, safe='' if has_dots else '/')}"
 
 
@@ -83,7 +83,7 @@ def described(record: Record) -> dict[str, Any]:
 def stored(record: Record, *, created: bool) -> Answer:
     """The answer to an upload: 201 where there was no object, 200 when it replaced one."""
     answer = json_answer(201 if created else 200, described(record))
-    answer.add_headers([("ETag", record.etag), ("Location", location(record))])
+    answer.add_block(f"ETag: {record.etag}\r\nLocation: {location(record)}\r\n")
     return answer
 
 
@@ -125,17 +125,23 @@ def _value(text: str) -> str:
 
 
 def _escaped(text: str, plain: frozenset[int]) -> str:
-    return "".join(chr(each) if each in plain else f"%{each:02X}" for each in text.encode())
+    raw = text.encode()
+    if plain.issuperset(raw):
+        return text
+    return "".join(chr(each) if each in plain else f"%{each:02X}" for each in raw)
 
 
 def _date(record: Record) -> str:
     """Last-Modified, which must not lie in the future (RFC 9110, section 8.8.2.1)."""
-    return formatdate(
-        min(record.modified_at, time.time_ns()) // NANOSECONDS_PER_SECOND, usegmt=True
-    )
+    return http_date(min(record.modified_at, time.time_ns()) // NANOSECONDS_PER_SECOND)
 
 
 def _instant(nanoseconds: int) -> str:
     """A time in UTC as RFC 3339 writes it, with all its nanoseconds."""
     seconds, rest = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(1024)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

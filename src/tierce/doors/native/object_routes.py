@@ -97,7 +97,8 @@ class ObjectRoutes:
             nonlocal created
             # The last call is the one that sees what the write replaces.
             created = record is None or record.deleted
-            condition(record)
+            if condition is not None:
+                condition(record)
 
         record = await self._objects.put(
             draft,
@@ -105,6 +106,7 @@ class ObjectRoutes:
             expected=announced_digests(request),
             announced_bytes=announced_bytes(request),
             check=check,
+            early=condition is not None,
         )
         return render.stored(record, created=created)
 

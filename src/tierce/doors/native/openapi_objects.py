@@ -5,6 +5,7 @@ from tierce.core.limits import (
     CHANGES_WAIT_MAX_SECONDS,
     LIST_LIMIT_DEFAULT,
     METADATA_BYTES,
+    METADATA_ENTRIES_COUNT,
     OBJECT_KEY_BYTES,
     OBJECTS_LIMIT_MAX,
 )
@@ -185,7 +186,8 @@ def _put_object() -> Json:
         "Store an object under its name",
         "Needs the right `write`. Replaces what has this name. Conditions are checked on the node that "
         "is asked, in the transaction that makes the change. The Content-Type is kept. "
-        f"{_METADATA_TEXT} They have {METADATA_BYTES} bytes together at most. A Content-Range is "
+        f"{_METADATA_TEXT} There are {METADATA_ENTRIES_COUNT} of them at most, with "
+        f"{METADATA_BYTES} bytes together. A Content-Range is "
         "refused: an object comes whole. 503 while too few nodes take new blobs.",
         {
             "200": answer("It replaced an object, and is on disk.", headers, content),

@@ -43,7 +43,11 @@ UPLOAD = (
 )  # fmt: skip
 
 # What the node may answer to any request, before it is known what the request is for.
-_ALWAYS: tuple[type[TierceError], ...] = (errors.BadRequest, HeadersTooLarge)
+_ALWAYS: tuple[type[TierceError], ...] = (
+    errors.BadRequest,
+    errors.TooManyRequests,
+    HeadersTooLarge,
+)
 
 
 def json_content(schema: Json, example: object) -> Json:
@@ -139,6 +143,7 @@ def _problem(status: int, names: list[str], headers: list[str], *, body: bool) -
 _ERROR_HEADERS: dict[type[TierceError], tuple[str, ...]] = {
     errors.Unauthenticated: ("WWW-Authenticate",),
     errors.Unavailable: ("Retry-After",),
+    errors.TooManyRequests: ("Retry-After",),
     MethodNotAllowed: ("Allow",),
     UnsatisfiableRange: ("Content-Range",),
 }
@@ -153,6 +158,7 @@ _DETAILS = {
     "conflict": f"the node {EXAMPLE_NODE} is not down",
     "forbidden": "the token reader has no right to write",
     "unavailable": "3 copies are asked for, and 2 nodes take new blobs now",
+    "too-many-requests": "this address sent more than the 100 requests a second that are allowed",
     "read-only": "this node is read-only",
     "corrupt": "the index is damaged",
     "full": "1000 bytes are free, 4096 would come in, and 1073741824 are kept in reserve",

@@ -26,6 +26,8 @@ def json_answer(status: int, content: Any, content_type: str = "application/json
     It is ASCII: a message may quote text that is not valid Unicode, and must not fail for that.
     """
     body = json.dumps(content).encode("ascii") + b"\n"
+    if content_type == "application/json":
+        return Answer(status, body, block=_JSON_BLOCK)
     return Answer(status, body, [("Content-Type", content_type), _NO_CACHE, _NO_SNIFF])
 
 

@@ -29,6 +29,7 @@ METADATA_PREFIX = "tierce-meta-"
 NANOSECONDS_PER_SECOND = 1_000_000_000
 
 _OBJECT_PATH = re.compile(r"/v1/buckets/([^/]*)/objects/(.*)", re.DOTALL)
+_WRITE_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # What can be sent as a header as it stands; RFC 9110, section 8.3.1 asks for more than this.
 CONTENT_TYPE = re.compile(r"[\x21-\x7e]+/[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -133,6 +134,8 @@ def metadata_in(request: web.BaseRequest) -> dict[str, str]:
 
 def unescaped(text: str, what: str) -> str:
     """Undo the percent-encoding of a text. Raises BadRequest, naming ``what`` it is."""
+    if "%" not in text and text.isascii():
+        return text
     wrong = BadRequest(
         f"the {what[:80]} is not percent-encoded UTF-8: {quoted(text)}",
         hint="Encode it as UTF-8, and write what is no plain ASCII, and %, as %XX.",
@@ -145,11 +148,14 @@ def unescaped(text: str, what: str) -> str:
         raise wrong from None
 
 
-def write_check(request: web.BaseRequest) -> Callable[[Record | None], None]:
+def write_check(request: web.BaseRequest) -> Callable[[Record | None], None] | None:
     """What is asked of the record in force when a write takes place (RFC 9110, section 13.2.2).
 
-    It raises PreconditionFailed. It may be called from another thread, and more than once.
+    It raises PreconditionFailed. It may be called from another thread, and more than once. None if
+    the request has no condition.
     """
+    if not any(name in request.headers for name in _WRITE_CONDITIONS):
+        return None
     tags = {
         name: value
         for name in ("If-Match", "If-None-Match")
@@ -175,14 +181,22 @@ def unmodified(request: web.BaseRequest, record: Record) -> Answer | None:
 
     Conditions on dates count where there are none on tags.
     """
-    if "If-Match" not in request.headers and _is_later(record, request.if_unmodified_since):
+    headers = request.headers
+    if (
+        "If-Match" not in headers
+        and "If-None-Match" not in headers
+        and "If-Modified-Since" not in headers
+        and "If-Unmodified-Since" not in headers
+    ):
+        return None
+    if "If-Match" not in headers and _is_later(record, request.if_unmodified_since):
         raise _failed()
     since = request.if_modified_since
     answer = check_conditions(request, record.etag)
     if (
         answer is None
         and since is not None
-        and "If-None-Match" not in request.headers
+        and "If-None-Match" not in headers
         and not _is_later(record, since)
     ):
         return Answer(304)

@@ -49,6 +49,7 @@ TEXTS: Mapping[type[TierceError], tuple[int, str | None]] = {
     errors.Forbidden: (403, None),
     errors.Conflict: (409, None),
     errors.Unavailable: (503, None),
+    errors.TooManyRequests: (429, None),
     errors.ReadOnly: (503, None),
     errors.Corrupt: (500, None),
     errors.Full: (507, None),

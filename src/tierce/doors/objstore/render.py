@@ -4,15 +4,12 @@ JSON is compact and its keys stand in objstore's order. Names of headers are wri
 them. A file's name and user metadata go out as UTF-8, as they came in; nothing in them can end a line.
 """
 
-import re
-from email.utils import formatdate
-from functools import lru_cache
-
 from tierce.blobs.space import Space
 from tierce.core.errors import Corrupt, NotFound
 from tierce.core.limits import SNIFFED_BYTES
-from tierce.doors.objstore import gojson, media_types
-from tierce.doors.shared.answers import Answer
+from tierce.doors.objstore import gojson
+from tierce.doors.shared import dates, media_types
+from tierce.doors.shared.answers import Answer, header_value
 from tierce.doors.shared.sending import Presented
 from tierce.names.record import LOCAL, Record
 from tierce.service.near_cache import Found
@@ -21,9 +18,6 @@ PLAIN_TEXT = "text/plain; charset=utf-8"
 JSON_TYPE = "application/json; charset=utf-8"
 _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
 _NO_CACHE = ("Cache-Control", "no-store")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-_NANOSECONDS = 1_000_000_000
-_LAST_DATE_SECONDS = 253_402_300_799  # the end of the year 9999
 _UNITS = (("bytes", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30))
 
 
@@ -77,17 +71,6 @@ def metadata_block(record: Record, *, is_symlink: bool = False, is_fetched: bool
     return block
 
 
-def header_value(content: str) -> str:
-    """Text for a header, so that it goes out in UTF-8, in one line and without control characters.
-
-    Heads are sent in Latin-1, where each character is one byte.
-    """
-    if content.isascii() and content.isprintable():
-        return content.strip()
-    one_line = _CONTROLS.sub(" ", content).strip()
-    return one_line.encode("utf-8", "replace").decode("latin-1")
-
-
 def user_metadata(record: Record) -> str:
     """The user metadata as a header: a JSON object, its keys in order."""
     content = gojson.encode(dict(sorted(record.metadata.items())))
@@ -99,32 +82,28 @@ def level(record: Record) -> int:
     return max(LOCAL, record.level)
 
 
-async def presented(found: Found) -> Presented:
-    """The headers of a file. Raises NotFound if its only copy here turns out to be bad."""
+async def presented(found: Found, seconds: int, whole: str) -> Presented:
+    """The headers of a file. Raises NotFound if its only copy here turns out to be bad.
+
+    ``seconds`` are its modified_seconds; ``whole`` header lines that go only with all of its content.
+    """
     record = found.record
-    kind = media_types.by_name(record.name) or media_types.by_content(await _start(found))
+    kind = media_types.by_name(record.name)
+    if not kind:
+        data = found.blob.data
+        kind = media_types.by_content(await _start(found) if data is None else data)
     block = metadata_block(record, is_symlink=found.is_symlink, is_fetched=found.is_fetched)
     etag = record.etag
-    first = (
-        f"Accept-Ranges: bytes\r\nETag: {etag}\r\nLast-Modified: {http_date(record)}\r\n"
-        "X-Content-Type-Options: nosniff\r\n"
+    block = (
+        f"Accept-Ranges: bytes\r\nETag: {etag}\r\nLast-Modified: {dates.http_date(seconds)}\r\n"
+        f"X-Content-Type-Options: nosniff\r\n{block}"
     )
-    return Presented(etag=etag, content_type=kind, block=first + block)
+    return Presented(etag, kind, block, whole)
 
 
 def modified_seconds(record: Record) -> int:
     """When the content was written, in whole seconds since 1970, as far as a date can say that."""
-    return min(max(0, record.modified_at // _NANOSECONDS), _LAST_DATE_SECONDS)
-
-
-def http_date(record: Record) -> str:
-    """The same as a header has it."""
-    return _http_date(modified_seconds(record))
-
-
-@lru_cache(1024)
-def _http_date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
+    return dates.whole_seconds(record.modified_at)
 
 
 def file_meta(record: Record, *, is_symlink: bool, timestamp: int) -> dict[str, object]:
@@ -162,10 +141,8 @@ def stats(space: Space | None) -> Answer:
 
 
 async def _start(found: Found) -> bytes:
-    """The first bytes of a file, as many as tell its type."""
+    """The first bytes of a file that is not in memory, as many as tell its type."""
     blob = found.blob
-    if blob.data is not None:
-        return blob.data[:SNIFFED_BYTES]
     wanted = min(blob.size, SNIFFED_BYTES)
     start = bytearray()
     pieces = blob.stream(0, wanted)

@@ -13,11 +13,11 @@ from aiohttp import web
 from tierce.core import ulids
 from tierce.core.rights import Right
 from tierce.doors.objstore import render
-from tierce.doors.objstore.dates import dated
 from tierce.doors.objstore.errors import render_error
 from tierce.doors.objstore.uploads import NAME, draft_of, known_key
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.bodies import announced_bytes, body_of, refuse_encoded
+from tierce.doors.shared.dates import dated
 from tierce.doors.shared.door import Door
 from tierce.doors.shared.router import Handler, Route, Router
 from tierce.doors.shared.sending import head_answer, send_blob
@@ -112,12 +112,13 @@ async def send_found(
     ``whole`` gives header lines that go only with all of its content.
     """
     blob = found.blob
+    modified = render.modified_seconds(found.record)
     try:
-        how = (await render.presented(found))._replace(whole=whole(found.record))
+        how = await render.presented(found, modified, whole(found.record))
     except BaseException:
         await blob.aclose()
         raise
-    check = dated(render.modified_seconds(found.record))
+    check = dated(modified)
     if request.method != "HEAD":
         return await send_blob(request, blob, how, NAME, check)
     try:

@@ -26,6 +26,7 @@ STATUS: StatusTable = {
     errors.Forbidden: 403,
     errors.Conflict: 409,
     errors.Unavailable: 503,
+    errors.TooManyRequests: 429,
     errors.ReadOnly: 503,
     errors.Corrupt: 500,
     errors.Full: 507,

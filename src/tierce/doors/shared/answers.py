@@ -5,6 +5,7 @@ small blobs that is most of the work of a request: with this class a worker answ
 requests (docs/decisions/0003-http-stack.md). Long bodies use aiohttp's StreamResponse.
 """
 
+import re
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -21,17 +22,29 @@ REASONS = {
     408: "Request Timeout", 409: "Conflict", 411: "Length Required", 412: "Precondition Failed",
     413: "Content Too Large", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
     422: "Unprocessable Content", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
-    507: "Insufficient Storage",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 507: "Insufficient Storage",
 }  # fmt: skip
 
 Headers = Iterable[tuple[str, str]]
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in REASONS.items()}
 
 
 def lines(headers: Headers) -> str:
     """Headers as they are sent, each line with its end."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+def header_value(content: str) -> str:
+    """Text for a header, so that it goes out in UTF-8, in one line and without control characters.
+
+    Heads are sent in Latin-1, where each character is one byte.
+    """
+    if content.isascii() and content.isprintable():
+        return content.strip()
+    one_line = _CONTROLS.sub(" ", content).strip()
+    return one_line.encode("utf-8", "replace").decode("latin-1")
 
 
 class Answer(web.StreamResponse):
@@ -93,20 +106,23 @@ class Answer(web.StreamResponse):
         connection.answering = True
         self._kept_alive = request.keep_alive and not self._close and not connection.ending
         status = self._status_code
-        length = ""
-        if status not in (204, 304):
-            size = len(self.body) if self._length is None else self._length
-            length = f"Content-Length: {size}\r\n"
         end = "\r\n"
         if not self._kept_alive:
             end = "Connection: close\r\n\r\n"
         elif request.version == HttpVersion10:
             end = "Connection: keep-alive\r\n\r\n"
         date = rfc822_formatted_time()
-        text = f"{_STATUS_LINES[status]}{self.head}{length}Date: {date}\r\n{end}"
+        text = f"{_STATUS_LINES[status]}{self.head}{self.framing()}Date: {date}\r\n{end}"
         head = text.encode("latin-1", "replace")
         with_body = self.body and request.method != "HEAD"
         await connection.send(head + self.body if with_body else head)
+
+    def framing(self) -> str:
+        """The header that says where the body ends; "" if there is none."""
+        if self._status_code in (204, 304):
+            return ""
+        size = len(self.body) if self._length is None else self._length
+        return f"Content-Length: {size}\r\n"
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was written by :meth:`prepare`."""

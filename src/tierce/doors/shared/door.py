@@ -16,6 +16,7 @@ from tierce.core.tallies import CounterTally, HistogramTally
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.connection import DoorServer, Pace, connection_of
 from tierce.doors.shared.router import Router
+from tierce.service.rates import Rates
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("tierce.access")
@@ -41,6 +42,11 @@ class Door:
         self._log_requests = log_requests
         self._counters: dict[tuple[str, str, int], tuple[CounterTally, HistogramTally]] = {}
         self._latencies: dict[str, HistogramTally] = {}
+        self._rates: Rates | None = None
+
+    def limit(self, rates: Rates) -> None:
+        """Count this door's requests, and refuse those that are too many."""
+        self._rates = rates
 
     def server(self, pace: Pace) -> DoorServer:
         """A server whose requests come here."""
@@ -54,6 +60,11 @@ class Door:
         try:
             match = self._router.find(request.method, request.path)
             label = match.route.label
+            if self._rates is not None:
+                headers = request.headers
+                self._rates.check(
+                    request.remote, headers.get("X-Forwarded-For"), headers.get("Authorization")
+                )
             answer = await match.route.handler(request, **match.arguments)
         except TierceError as error:
             answer = self._answer_error(request, error)

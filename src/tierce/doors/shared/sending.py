@@ -8,12 +8,12 @@ complete answer with wrong bytes.
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
-from tierce.blobs.store import OpenBlob
 from tierce.core.errors import Conflict, Corrupt, NotFound, TierceError
+from tierce.core.limits import RANGES_COUNT
 from tierce.core.metrics import SENT_BYTES
 from tierce.core.tallies import CounterTallies
 from tierce.doors.shared import conditions
@@ -29,6 +29,19 @@ SENT = CounterTallies(SENT_BYTES)
 
 class PreconditionFailed(Conflict):
     """If-Match or If-None-Match does not hold."""
+
+
+class Content(Protocol):
+    """What is sent: an open blob (blobs/store.py), or what a store of SOS opens (core/sos.py)."""
+
+    size: int
+
+    @property
+    def data(self) -> bytes | None: ...
+
+    def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]: ...
+
+    async def aclose(self) -> None: ...
 
 
 class Presented(NamedTuple):
@@ -95,12 +108,14 @@ def head_answer(
 
 async def send_blob(
     request: web.BaseRequest,
-    blob: OpenBlob,
+    blob: Content,
     how: Presented,
     door: str,
     check: Check = check_conditions,
+    *,
+    ranges_limit: int = RANGES_COUNT,
 ) -> web.StreamResponse:
-    """Answer GET with an open blob, and close it."""
+    """Answer GET with an open blob, and close it. Who asks for too many ranges gets the whole."""
     try:
         unmodified = check(request, how.etag)
         if unmodified is not None:
@@ -111,7 +126,7 @@ async def send_blob(
         ):
             asked = None
         ranges = parse_range(asked, blob.size)
-        if ranges is None:
+        if ranges is None or len(ranges) > ranges_limit:
             if blob.data is not None:
                 SENT[door].add(blob.size)
                 return Answer(200, blob.data, block=_whole_block(how))

@@ -34,10 +34,11 @@ from tierce.doors.shared.answers import REASONS, lines
 from tierce.doors.shared.ranges import UnsatisfiableRange
 from tierce.doors.shared.router import MethodNotAllowed
 
-# What a handler may raise. The client library has errors of its own, which never get here.
-RAISED_IN = ("tierce.core.", "tierce.blobs.", "tierce.service.", "tierce.doors.")
-NATIVE = "tierce.doors.native"
-OTHERS = (NATIVE, "tierce.doors.objstore", "tierce.service.near_cache")
+# What a handler may raise. Other doors have errors of their own, as has the client library.
+RAISED_IN = (
+    "tierce.core.", "tierce.blobs.", "tierce.service.", "tierce.doors.shared.", "tierce.doors.cask.",
+)  # fmt: skip
+OTHERS = ("tierce.service.near_cache", "tierce.service.dtfc")
 
 for package in (tierce.doors.shared, tierce.doors.cask):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -46,9 +47,7 @@ for package in (tierce.doors.shared, tierce.doors.cask):
 
 def kinds(base: type[TierceError] = TierceError) -> Iterator[type[TierceError]]:
     for kind in base.__subclasses__():
-        if kind.__module__.startswith(RAISED_IN) and not kind.__module__.startswith(
-            (NATIVE, "tierce.doors.objstore", "tierce.service.near_cache")
-        ):
+        if kind.__module__.startswith(RAISED_IN) and not kind.__module__.startswith(OTHERS):
             yield kind
         yield from kinds(kind)
 

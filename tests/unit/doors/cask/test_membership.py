@@ -354,7 +354,9 @@ def test_orders_reach_it_from_another_process() -> None:
         life = Life(network)
 
         class Direct:
-            async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+            async def call(
+                self, name: str, arguments: dict[str, Any], seconds: float = 0.0
+            ) -> dict[str, Any]:
                 sent = json.loads(json.dumps(arguments))
                 return await carry_out(life.membership, name, sent)
 

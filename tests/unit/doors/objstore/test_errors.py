@@ -41,7 +41,7 @@ for package in (tierce.doors.shared, tierce.doors.objstore):
 
 def kinds(base: type[TierceError] = TierceError) -> Iterator[type[TierceError]]:
     for kind in base.__subclasses__():
-        if kind.__module__.startswith(RAISED_IN):
+        if kind.__module__.startswith(RAISED_IN) and kind.__module__ != "tierce.service.dtfc":
             yield kind
         yield from kinds(kind)
 

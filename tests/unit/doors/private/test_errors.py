@@ -54,6 +54,7 @@ def made(kind: type[TierceError]) -> TierceError:
     for name in inspect.signature(kind.__init__).parameters:
         error.__dict__.setdefault(name, "x")
     error.__dict__["content_range"] = "x"
+    error.__dict__["retry_after_seconds"] = 1.5
     return error
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierce.core.limits import SNIFFED_BYTES
-from tierce.doors.objstore.media_types import TEXT, UNKNOWN, by_content, by_name
+from tierce.doors.shared.media_types import TEXT, UNKNOWN, by_content, by_name
 
 HTML = "text/html; charset=utf-8"
 

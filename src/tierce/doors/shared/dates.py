@@ -1,11 +1,13 @@
-"""Conditions with dates beside those with tags (RFC 9110, section 13.2.2).
+"""Dates of what is served, and conditions with dates beside those with tags (RFC 9110, 13.2.2).
 
-The doors for blobs have no dates (doors/shared/conditions.py); a file here has one, to the second. A
-condition with a tag leaves the one with a date unread.
+Blobs have no dates (conditions.py); what was put under a name has one, to the second. A condition with
+a tag leaves the one with a date unread.
 """
 
 from collections.abc import Callable
 from datetime import datetime
+from email.utils import formatdate
+from functools import lru_cache
 
 from aiohttp import web
 from aiohttp.helpers import parse_http_date
@@ -13,12 +15,29 @@ from aiohttp.helpers import parse_http_date
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.sending import Check, PreconditionFailed, check_conditions
 
+_NANOSECONDS = 1_000_000_000
+_LAST_DATE_SECONDS = 253_402_300_799  # the end of the year 9999
+
+
+def whole_seconds(nanoseconds: int) -> int:
+    """A time in whole seconds since 1970, as far as a date can say that."""
+    return min(max(0, nanoseconds // _NANOSECONDS), _LAST_DATE_SECONDS)
+
+
+@lru_cache(1024)
+def http_date(seconds: int) -> str:
+    """The same as a header has it."""
+    return formatdate(seconds, usegmt=True)
+
 
 def dated(modified_seconds: int) -> Check:
     """The check of a request for a file that was modified then, in seconds since 1970."""
 
     def check(request: web.BaseRequest, etag: str) -> Answer | None:
         answer = check_conditions(request, etag)
+        headers = request.headers
+        if "If-Unmodified-Since" not in headers and "If-Modified-Since" not in headers:
+            return answer
         if "If-Match" not in request.headers and _holds(
             request, "If-Unmodified-Since", lambda date: modified_seconds > date.timestamp()
         ):

@@ -75,11 +75,12 @@ _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 def by_name(name: str) -> str:
     """The type that the extension of a file's name stands for; empty if it stands for none."""
-    base = name.rpartition("/")[2]
-    dot = base.rfind(".")
+    dot = name.rfind(".")
     if dot < 0:
         return ""
-    extension = base[dot:].lower()
+    extension = name[dot:].lower()
+    if "/" in extension:
+        return ""
     kind = _COMMON.get(extension) or _BUILT_IN.get(extension, "")
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
@@ -88,23 +89,24 @@ def by_content(start: bytes) -> str:
     """The type that the first SNIFFED_BYTES of a file look like."""
     data = start[:SNIFFED_BYTES]
     text = data.lstrip(_WHITE_SPACE)
-    upper = text[:16].upper()
-    for tag in _HTML_TAGS if upper[:1] == b"<" else ():
-        if upper.startswith(tag) and text[len(tag) : len(tag) + 1] in (b" ", b">"):
-            return "text/html; charset=utf-8"
-    if text.startswith(b"<?xml"):
-        return "text/xml; charset=utf-8"
+    if text.startswith(b"<"):
+        upper = text[:16].upper()
+        for tag in _HTML_TAGS:
+            if upper.startswith(tag) and text[len(tag) : len(tag) + 1] in (b" ", b">"):
+                return "text/html; charset=utf-8"
+        if text.startswith(b"<?xml"):
+            return "text/xml; charset=utf-8"
     found = _SIGNATURES.match(data)
     if found is not None and found.lastindex is not None:
         return _KINDS[found.lastindex - 1][1]
-    if _is_mp4(data):
+    if data[4:8] == b"ftyp" and _is_mp4(data):
         return "video/mp4"
     return UNKNOWN if _BINARY.search(data) else TEXT
 
 
 def _is_mp4(data: bytes) -> bool:
-    """An ISO base media file: its first box is ``ftyp``, and some brand in it begins with ``mp4``."""
-    if len(data) < 12 or data[4:8] != b"ftyp":
+    """Whether some brand in the first box, which is ``ftyp``, begins with ``mp4``."""
+    if len(data) < 12:
         return False
     size = int.from_bytes(data[:4], "big")
     if size % 4 or size > len(data):

@@ -1,0 +1,1 @@
+"""The SOS doors: upload, download and blob server of Simple Object Storage."""
