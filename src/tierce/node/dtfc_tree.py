@@ -44,7 +44,11 @@ class Tree:
         """Whether a hash has a directory; without it, it has neither markers nor a file, as most that
         are served. Raises as :meth:`has_marker` does.
         """
-        return self._look(digest, "") is not None
+        # Most nodes have no such tree, and a short path that is not there costs least.
+        first = f"{self._base}/{digest.raw[:1].hex()}"
+        return (
+            os.access(first, os.F_OK, follow_symlinks=False) and self._look(digest, "") is not None
+        )
 
     def has_marker(self, digest: Digest, marker: str) -> bool:
         """Whether a hash has a marker, 403 or 404. Raises Unavailable or Corrupt if that can't be told:

@@ -12,13 +12,21 @@ from typing import Any, NamedTuple
 from tierce.blobs.store import OpenBlob
 from tierce.core.digest import Digest
 from tierce.core.dtfc import ALGORITHM, BUCKET, cleaned_name
-from tierce.core.errors import DigestMismatch, Forbidden, NotFound, TierceError, Unavailable
+from tierce.core.errors import (
+    Corrupt,
+    DigestMismatch,
+    Forbidden,
+    NotFound,
+    TierceError,
+    Unavailable,
+)
 from tierce.core.limits import AGENT_ORDER_SECONDS
 from tierce.names.record import Record
 from tierce.node.dtfc_deletes import DELETED, UNKNOWN
 from tierce.node.dtfc_tree import FORBIDDEN, GONE, Tree
 from tierce.node.loads_reading import LoadsReading
 from tierce.node.media_probe import MediaProbe
+from tierce.node.replacing import ReplacedBlob
 from tierce.node.source_race import Nowhere
 from tierce.service.blobs import Blobs
 from tierce.service.objects import Objects
@@ -120,16 +128,22 @@ class Files:
         Nowhere and Busy (node/) are kinds of Unavailable of loading alone.
         """
         record = self._record(digest)
-        unknown: Unavailable | None = None
+        unknown: TierceError | None = None
         try:
-            return await self._open_here(digest, record)
+            found = await self._open_here(digest, record)
         except NotFound:
             if not load:
                 return await self._adopt(digest)
-        except Unavailable as error:
+        except (Unavailable, Corrupt) as error:
             if not load:
                 raise
             unknown = error
+        else:
+            if found.blob.data is not None:
+                return found
+            # What is read piece by piece may prove bad midway.
+            instead = self._loaded_instead if load else _nothing_instead
+            return found._replace(blob=ReplacedBlob(found.blob, instead))
         try:
             loaded = await self._loads.open(digest)
         except (NotFound, Nowhere) as error:
@@ -208,6 +222,16 @@ class Files:
                 raise NotFound("the only copy here is bad") from error
         return await self._open_here(digest, record)
 
+    async def _loaded_instead(self, digest: Digest) -> OpenBlob:
+        """What a peer has in the place of a copy here that proved bad."""
+        try:
+            return (await self._loads.open(digest)).blob
+        except (NotFound, Nowhere) as error:
+            raise Unavailable(
+                f"the copy of {digest} here was bad, and no peer gave another one",
+                hint="Put it again, or try again when more peers are up; the copy is in quarantine.",
+            ) from error
+
     def _record(self, digest: Digest) -> Record | None:
         """The record of a file, None for one without. Raises NotFound if it was deleted."""
         record = self._objects.known(BUCKET, digest.raw.hex())
@@ -220,3 +244,10 @@ class Files:
 def _not_deleted(record: Record | None) -> None:
     if record is not None and record.deleted:
         raise NotFound("this file was deleted")
+
+
+async def _nothing_instead(digest: Digest) -> OpenBlob:
+    raise Unavailable(
+        f"the copy of {digest} here was bad",
+        hint="A GET without /nopeerload loads another one; the copy is in quarantine.",
+    )

@@ -1,6 +1,7 @@
 """What the dtfc door answers: texts, JSON with dtfc's keys in their order, and the headers of files."""
 
 import json
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -60,6 +61,7 @@ def described(found: dict[str, Any]) -> Answer:
     return _json(found)
 
 
+@lru_cache(4096)  # to write them out takes as long as finding the file
 def presented(digest: Digest, name: str, modified: int) -> Presented:
     """The headers of a file. ``modified`` is in nanoseconds since 1970, 0 if it is not known."""
     etag = f'"{digest}"'
