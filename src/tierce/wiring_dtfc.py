@@ -148,7 +148,7 @@ def check_peers(settings: Settings) -> None:
     if path is None or not has_door(settings):
         return
     try:
-        read_peers(path.read_text(encoding="utf-8", errors="replace"))
+        read_peers(path)
     except OSError as error:
         raise BadRequest(
             f"the peer list {path} can't be read: {error.strerror}",

@@ -163,7 +163,7 @@ def test_the_files_of_a_cask_node_are_noted_and_left_alone(tmp_path: Path) -> No
     old.parent.mkdir(parents=True)
     old.write_bytes(CONTENT)
     with CaskProcess(data).start() as node:
-        assert "looks like the files of a Cask node. This version does not read them" in node.log
+        assert "looks like the files of a Cask node. They are not served" in node.log
         assert call(node.address, "GET", f"/file/{KEY}/").status == 404
         assert old.read_bytes() == CONTENT
 

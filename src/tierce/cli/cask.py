@@ -38,7 +38,7 @@ def _notes_on(settings: Settings) -> list[str]:
     tree = settings.data / "sha1"
     if os.path.isdir(tree):
         notes.append(
-            f"{tree} looks like the files of a Cask node. This version does not read them: it "
-            "keeps its own beside them. Upload them to this node to have them here."
+            f"{tree} looks like the files of a Cask node. They are not served: Tierce keeps its own "
+            "beside them. `tierce import --from cask-disk` moves them in; see docs/importing.md."
         )
     return notes

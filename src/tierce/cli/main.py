@@ -38,6 +38,9 @@ COMMANDS = {
     "get": Command("tierce.cli.get:command", "Fetch a blob to a file or to stdout."),
     "ls": Command("tierce.cli.ls:command", "List the blobs that a node holds."),
     "stat": Command("tierce.cli.stat:command", "Show the sizes of blobs, or the state of a node."),
+    "import": Command(
+        "tierce.cli.import_:command", "Move the files of a Cask, dtfc or SOS node into this store."
+    ),
     "couch": Command(
         "tierce.cli.couch:command",
         "Move attachments of a CouchDB database into the store, or back.",

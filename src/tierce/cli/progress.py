@@ -6,6 +6,7 @@ hold anything; :func:`plain_name` keeps each in its line and its terminal unharm
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -30,6 +31,7 @@ from tierce.core.limits import MIB
 # A smaller transfer is over before a bar of its own could be read.
 BAR_MIN_BYTES = 1 * MIB
 NAME_WIDTH_CHARACTERS = 32
+TALLY_SECONDS = 30.0
 
 
 class Meter:
@@ -47,6 +49,7 @@ class Meter:
         self._both = shown and sys.stdout.isatty()
         self._sum: TaskID | None = None
         self._count = 0
+        self._next_tally = time.monotonic() + TALLY_SECONDS
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -79,12 +82,17 @@ class Meter:
 
     def count(self, size: int) -> None:
         """Count something of ``size`` bytes as stored; the sum stays on show."""
-        if self._bars is None:
-            return
         self._count += 1
-        if self._sum is None:
-            self._sum = self._bars.add_task("", total=None)
-        self._bars.update(self._sum, description=f"{self._count} stored", advance=size)
+        if self._bars is not None:
+            self._show(f"{self._count} stored", size)
+
+    def tally(self, sums: str, size: int) -> None:
+        """Show the sums so far, ``size`` more bytes among them; without bars, a line now and then."""
+        if self._bars is not None:
+            self._show(sums, size)
+        elif time.monotonic() >= self._next_tally:
+            self._next_tally = time.monotonic() + TALLY_SECONDS
+            self.complain(f"tierce: {sums} so far")
 
     @contextmanager
     def transfer(self, name: str) -> Iterator[Report | None]:
@@ -107,6 +115,12 @@ class Meter:
         finally:
             if task is not None:
                 bars.remove_task(task)
+
+    def _show(self, sums: str, size: int) -> None:
+        assert self._bars is not None, "sums are shown on a bar"
+        if self._sum is None:
+            self._sum = self._bars.add_task("", total=None)
+        self._bars.update(self._sum, description=sums, advance=size)
 
     def _above(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -2,8 +2,9 @@
 
 What a peer could not be told is kept as an object in a bucket of its own, so it outlives this process
 and, in a cluster, this disk; the node that took the order tries again until the peer has heard it. If
-the file was put again meanwhile, or the peer is listed no more for some minutes, the order is dropped.
-Until then nothing is loaded from that peer under that hash (``waits``): it would be there again.
+the file was put again meanwhile, here or there, or the peer is listed no more for some minutes, the
+order is dropped. Until then nothing is loaded from that peer under that hash (``waits``): it would be
+there again.
 """
 
 import asyncio
@@ -107,7 +108,7 @@ class PeerDeletes:
             if peer is None:
                 if not self._is_long_gone(url):
                     return False
-            elif not await self._is_told(peer, digest):
+            elif not await self._is_told(peer, digest, order.modified_at):
                 return False
 
         def same(found: Record | None) -> None:
@@ -120,11 +121,11 @@ class PeerDeletes:
             return False
         return True
 
-    async def _is_told(self, peer: Peer, digest: Digest) -> bool:
+    async def _is_told(self, peer: Peer, digest: Digest, ordered_at: int) -> bool:
         until, rest = self._rests.get(peer.url, (0.0, self._retry_min_seconds))
         if self._clock() < until:
             return False
-        if await self._tell(peer, digest) == QUEUED:
+        if await self._tell(peer, digest, ordered_at) == QUEUED:
             rest = min(2 * rest, DTFC_RETRY_MAX_SECONDS)
             self._rests[peer.url] = self._clock() + rest, rest
             return False
@@ -146,10 +147,10 @@ class PeerDeletes:
         since = self._gone_since.setdefault(url, self._clock())
         return self._clock() - since >= DTFC_RETRY_MAX_SECONDS
 
-    async def _tell(self, peer: Peer, digest: Digest) -> str:
+    async def _tell(self, peer: Peer, digest: Digest, ordered_at: int | None = None) -> str:
         try:
             async with asyncio.timeout(self._answer_seconds):
-                return DELETED if await peer.delete(digest) else UNKNOWN
+                return DELETED if await peer.delete(digest, ordered_at) else UNKNOWN
         except (Unavailable, TimeoutError) as error:
             log.info("%s could not be told to delete %s: %s", peer.url, digest, error)
             return QUEUED

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from tierce.core.errors import BadRequest, NotFound, Unavailable
 from tierce.core.limits import (
     CHUNK_BYTES,
     DTFC_ANSWER_SECONDS,
+    DTFC_PEER_LIST_BYTES,
     DTFC_PEERS_COUNT,
     DTFC_STALL_SECONDS,
     MIN_PROGRESS_BYTES_PER_SECOND,
@@ -28,7 +30,8 @@ log = logging.getLogger(__name__)
 _FILE_NAME = re.compile(r'filename="((?:[^"\\]|\\.)*)"')
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", re.ASCII)
 _BEYOND = re.compile(r"bytes \*/([0-9]{1,18})", re.ASCII)
-_URL = re.compile(r"https?://[!-~]+", re.ASCII)
+_URL = re.compile(r"https?://[!-~]+", re.ASCII | re.IGNORECASE)
+_COMPLAINTS_COUNT = 10
 _REDIRECTS = 3
 
 
@@ -74,9 +77,19 @@ class Peer:
             return start, None if beyond is None else int(beyond[1])
         raise Unavailable(f"{self.url} answered with status {response.status}")
 
-    async def delete(self, digest: Digest) -> bool:
-        """Have the peer delete a file; False if it has none. Raises Unavailable."""
-        async with self._client.request("DELETE", self.url, digest.raw.hex(), {}) as response:
+    async def delete(self, digest: Digest, ordered_at: int | None = None) -> bool:
+        """Have the peer delete a file; False if it has none. Raises Unavailable.
+
+        With ``ordered_at``, in nanoseconds since 1970, one that was put there later stays: also False.
+        Only Tierce heeds that.
+        """
+        headers = {}
+        if ordered_at is not None:
+            headers["If-Unmodified-Since"] = formatdate(ordered_at // 1_000_000_000, usegmt=True)
+        async with self._client.request("DELETE", self.url, digest.raw.hex(), headers) as response:
+            if response.status == 412:
+                log.info("%s keeps %s, which was put there after its deletion", self.url, digest)
+                return False
             if response.status == 404:
                 return False
             if response.status != 200:
@@ -170,6 +183,7 @@ class PeerList:
         self._path = path
         self._me = me.rstrip("/")
         self._seen: tuple[int, int] | None = None
+        self._complaint = ""
         self._peers: list[Peer] = []
         self._peers = self._made(urls)
 
@@ -181,9 +195,9 @@ class PeerList:
                 if (stat.st_mtime_ns, stat.st_size) != self._seen:
                     self.refresh()
             except OSError as error:
-                log.warning("the peer list %s can't be read: %s", self._path, error.strerror)
+                self._complain(f"the peer list {self._path} can't be read: {error.strerror}")
             except BadRequest as error:
-                log.warning("the peer list %s can't be used: %s", self._path, error.message)
+                self._complain(f"the peer list {self._path} can't be used: {error.message}")
         return self._peers
 
     def refresh(self) -> None:
@@ -194,10 +208,18 @@ class PeerList:
         if self._path is None:
             return
         stat = self._path.stat()
-        named = read_peers(self._path.read_text(encoding="utf-8", errors="replace"))
-        self._peers = self._made([*self._urls, *named])
+        text = _text_of(self._path)
+        # Also one that can't be used is not read again before it changes.
         self._seen = stat.st_mtime_ns, stat.st_size
+        self._peers = self._made([*self._urls, *peers_in(text)])
+        self._complaint = ""
         log.info("%d peers are listed", len(self._peers))
+
+    def _complain(self, complaint: str) -> None:
+        """Say once what is wrong with the file: it is looked at for each file to load."""
+        if complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
 
     def _made(self, urls: Sequence[str]) -> list[Peer]:
         known = {each.url: each for each in self._peers}
@@ -206,22 +228,43 @@ class PeerList:
         return [known.get(each) or Peer(each, self._client) for each in wanted]
 
 
-def read_peers(text: str) -> list[str]:
+def read_peers(path: Path) -> list[str]:
+    """The URLs of a peer list. Raises OSError, and as :func:`peers_in` does."""
+    return peers_in(_text_of(path))
+
+
+def peers_in(text: str) -> list[str]:
     """The URLs of a peer list, one a line. Blank lines and those that begin with # are left out; so is
     what is no URL, with a word in the log. Raises BadRequest if there are too many.
     """
-    found = []
+    found, wrong = [], []
     for line in map(str.strip, text.splitlines()):
         if _URL.fullmatch(line):
             found.append(line)
         elif line and not line.startswith("#"):
-            log.warning("the peer list has a line that is no URL: %s", quoted(line))
+            wrong.append(line)
+    for line in wrong[:_COMPLAINTS_COUNT]:
+        log.warning("the peer list has a line that is no URL: %s", quoted(line))
+    if len(wrong) > _COMPLAINTS_COUNT:
+        log.warning("the peer list has %d lines that are no URLs", len(wrong))
     if len(found) > DTFC_PEERS_COUNT:
         raise BadRequest(
             f"the peer list has {len(found)} peers, and may have {DTFC_PEERS_COUNT}",
             hint="Peers are all asked for what is missing; make nodes members of one cluster.",
         )
     return found
+
+
+def _text_of(path: Path) -> str:
+    """The text of a peer list. Raises OSError, or BadRequest for a file that can't be one."""
+    with path.open("rb") as file:
+        content = file.read(DTFC_PEER_LIST_BYTES + 1)
+    if len(content) > DTFC_PEER_LIST_BYTES:
+        raise BadRequest(
+            f"{path} has more than {DTFC_PEER_LIST_BYTES} bytes",
+            hint="A peer list has the URL of a peer in each line; is it the right file?",
+        )
+    return content.decode("utf-8-sig", "replace")
 
 
 def _file_name(disposition: str) -> str:

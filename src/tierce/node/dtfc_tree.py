@@ -115,6 +115,8 @@ class Tree:
 
 def _last_line(path: Path) -> str:
     try:
+        if not path.is_file():  # to open a pipe would wait for who writes to it
+            return ""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _NAMES_TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").split("\n")

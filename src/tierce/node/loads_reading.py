@@ -127,10 +127,10 @@ class LoadsReading:
 
     async def _begun(self, digest: Digest) -> dict[str, Any]:
         """What PeerLoading.load says once the load has begun."""
-        while True:
-            begun = await self._ask(LOAD, {"digest": str(digest)})
-            if "waiting" not in begun:
-                return begun
+        begun = await self._ask(LOAD, {"digest": str(digest)})
+        while "waiting" in begun:
+            begun = await self._ask(LOAD, {"digest": str(digest), "again": True})
+        return begun
 
     async def _followed(self, digest: Digest, begun: dict[str, Any]) -> "FollowedBlob | None":
         """A large file as it comes; None if it is to be waited for, or no longer comes."""

@@ -9,9 +9,11 @@ A load goes on to its end though nobody waits for it any more.
 """
 
 import asyncio
+import copy
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tierce.blobs.spool import Spool, Spooler
 from tierce.core.digest import Digest
@@ -20,6 +22,7 @@ from tierce.core.limits import (
     DTFC_HEDGE_SECONDS,
     DTFC_LOADS_AT_ONCE,
     DTFC_PROGRESS_SECONDS,
+    DTFC_SEARCHES_AT_ONCE,
 )
 from tierce.node.dtfc_source import Source
 from tierce.node.load_attempt import Attempt, Wrong
@@ -34,9 +37,24 @@ LOADING_ORDERS = frozenset({LOAD, PROGRESS})
 Sources = Callable[[Digest], Sequence[Source]]
 Keep = Callable[[Spool, str], Awaitable[None]]
 
+_ENDED_KEPT_COUNT = 1000
+
 
 class Busy(Unavailable):
     """As many files are being loaded as may be at a time."""
+
+
+class Outcome(NamedTuple):
+    """How a load ended: the name of its file, or its failure."""
+
+    name: str
+    failure: TierceError | None
+
+    def begun(self) -> dict[str, Any]:
+        """See PeerLoading.load. Raises the failure."""
+        if self.failure is not None:
+            raise copy.copy(self.failure)
+        return {"number": "", "path": "", "size": None, "name": self.name}
 
 
 class PeerLoading:
@@ -53,12 +71,16 @@ class PeerLoading:
         *,
         hedge_seconds: float = DTFC_HEDGE_SECONDS,
         loads_at_once: int = DTFC_LOADS_AT_ONCE,
+        searches_at_once: int = DTFC_SEARCHES_AT_ONCE,
     ) -> None:
         self._sources = sources
         self._spooler = spooler
         self._keep = keep
         self._loads_at_once = loads_at_once
+        self._searches_at_once = searches_at_once
         self._loads: dict[Digest, Load] = {}
+        # How the last ones ended, for those who were told to wait shortly before.
+        self._ended: OrderedDict[Digest, Outcome] = OrderedDict()
         self._is_closed = False
         self.race = Race(hedge_seconds)
         self.loaded = self.loaded_bytes = 0
@@ -68,7 +90,7 @@ class PeerLoading:
         digest = Digest.parse(str(arguments["digest"]))
         try:
             if name == LOAD:
-                return await self.load(digest)
+                return await self.load(digest, again=bool(arguments.get("again", False)))
             if name == PROGRESS:
                 number, position = str(arguments["number"]), int(arguments["position"])
                 return await self.progress(digest, number, position)
@@ -78,29 +100,28 @@ class PeerLoading:
             return {"failed": kind, "message": error.message, "hint": error.hint}
         raise BadRequest(f"{name!a} is no order")
 
-    async def load(self, digest: Digest) -> dict[str, Any]:
+    async def load(self, digest: Digest, *, again: bool = False) -> dict[str, Any]:
         """Begin to load a file, or join in; returns when a source has answered with it.
 
         The answer has ``number`` of the attempt, ``path`` of the file that it goes to, ``size`` (None
         if it is not known yet), and ``name``. One that is in the store by now has no number. After
-        some seconds the answer is ``waiting``: ask again. Raises NotFound, Nowhere, Busy, or what
-        the load does.
+        some seconds the answer is ``waiting``: ask ``again``, which begins no second load where the
+        first has just ended. Raises NotFound, Nowhere, Busy, or what the load does.
         """
         load = self._loads.get(digest)
+        if load is None and again and digest in self._ended:
+            return self._ended[digest].begun()
         if load is None:
             if self._is_closed:
                 raise Unavailable("the node is stopping", hint="Try again.")
             sources = self._sources(digest)
             if not sources:
                 raise NotFound(f"{digest} is not here, and there are no peers to ask")
-            if len(self._loads) >= self._loads_at_once:
+            if len(self._loads) >= self._searches_at_once:
                 raise Busy(
-                    f"{len(self._loads)} files are being loaded from peers", hint="Try again later."
+                    f"{len(self._loads)} files are being looked for", hint="Try again later."
                 )
-            load = Load(
-                digest, list(sources), self._spooler, self._kept, self.race, self._loads.pop
-            )
-            self._loads[digest] = load
+            load = self._loads[digest] = self._new(digest, sources)
         try:
             async with asyncio.timeout(DTFC_PROGRESS_SECONDS):
                 return await load.begun()
@@ -116,6 +137,8 @@ class PeerLoading:
         """
         load = self._loads.get(digest)
         if load is None:
+            if not number and digest in self._ended:
+                self._ended[digest].begun()
             return {"readable": 0, "over": True}
         try:
             async with asyncio.timeout(DTFC_PROGRESS_SECONDS):
@@ -143,6 +166,25 @@ class PeerLoading:
             "loaded_bytes": self.loaded_bytes,
         }
 
+    def _new(self, digest: Digest, sources: Sequence[Source]) -> "Load":
+        def check_room() -> None:
+            receiving = sum(each.is_receiving for each in self._loads.values())
+            if receiving >= self._loads_at_once:
+                raise Busy(
+                    f"{receiving} files are being loaded from peers", hint="Try again later."
+                )
+
+        def on_over(outcome: Outcome) -> None:
+            del self._loads[digest]
+            self._ended[digest] = outcome
+            if len(self._ended) > _ENDED_KEPT_COUNT:
+                self._ended.popitem(last=False)
+
+        self._ended.pop(digest, None)
+        return Load(
+            digest, list(sources), self._spooler, self._kept, self.race, check_room, on_over
+        )
+
     async def _kept(self, spool: Spool, name: str) -> None:
         size = spool.size
         await self._keep(spool, name)
@@ -151,7 +193,10 @@ class PeerLoading:
 
 
 class Load:
-    """One file on its way here, from its first request to its being kept; ``on_over`` is told then."""
+    """One file on its way here, from its first request to its being kept; ``on_over`` is told then.
+
+    ``check_room`` raises Busy if no more files may come now; to look for one takes no room.
+    """
 
     def __init__(
         self,
@@ -160,14 +205,17 @@ class Load:
         spooler: Spooler,
         keep: Keep,
         race: Race,
-        on_over: Callable[[Digest], object],
+        check_room: Callable[[], None],
+        on_over: Callable[[Outcome], None],
     ) -> None:
         self._digest = digest
         self._sources = sources
         self._spooler = spooler
         self._keep = keep
         self._race = race
+        self._check_room = check_room
         self._on_over = on_over
+        self.is_receiving = False
         self._attempt: Attempt | None = None
         self._failure: TierceError | None = None
         self._is_over = False
@@ -181,7 +229,7 @@ class Load:
         while self._attempt is None:
             self._raise_failure()
             if self._is_over:
-                return {"number": "", "path": "", "size": None, "name": self._name}
+                return Outcome(self._name, None).begun()
             await self._news.wait()
         return self._attempt.begun()
 
@@ -214,7 +262,8 @@ class Load:
 
     def _end(self) -> None:
         self._is_over = True
-        self._on_over(self._digest)
+        # A copy: with an error all its frames stay, and the bytes of the file in them.
+        self._on_over(Outcome(self._name, copy.copy(self._failure)))
         self._tell()
 
     def _tell(self) -> None:
@@ -276,6 +325,13 @@ class Load:
         the spool does.
         """
         first = await self._race.first(self._digest, sources, 0)
+        try:
+            if not self.is_receiving:
+                self._check_room()
+        except Busy:
+            await first.held.aclose()
+            raise
+        self.is_receiving = True
         attempt = Attempt(self._digest, first, self._spooler, self._tell)
         try:
             await attempt.open()

@@ -153,22 +153,31 @@ class Files:
             raise unknown from error
         return FoundFile(loaded.name, 0, loaded.blob)
 
-    async def delete(self, digest: Digest) -> DeletedFile:
-        """Delete a file from the cluster; returns what it was. Raises NotFound, Unavailable."""
+    async def delete(
+        self, digest: Digest, *, check: Callable[[int], None] | None = None
+    ) -> DeletedFile:
+        """Delete a file from the cluster; returns what it was. Raises NotFound, Unavailable.
+
+        ``check`` is told when the file was put here, in nanoseconds since 1970, if that is known, in
+        the moment of the deletion; what it raises keeps the file.
+        """
+
+        def in_time(found: Record | None) -> None:
+            if found is not None and check is not None:
+                check(found.modified_at)
+
         record = self._record(digest)
-        if record is None:
-            known = await self.know(digest)
-            record = Record(
-                bucket=BUCKET,
-                key=digest.raw.hex(),
-                name=known.name,
-                digest=digest,
-                size=known.size,
-            )
-            # It has no name here: one is made for its tombstone's sake. A blob put without stays.
-            await self._objects.name(record)
-        await self._objects.delete(BUCKET, record.key)
-        return DeletedFile(record.name, record.size, True, {})
+        if record is not None:
+            await self._objects.delete(BUCKET, record.key, check=in_time)
+            return DeletedFile(record.name, record.size, True, {})
+        known = await self.know(digest)
+        key = digest.raw.hex()
+        # It has no name here: one is made for its tombstone's sake. A blob put without stays.
+        await self._objects.name(
+            Record(bucket=BUCKET, key=key, name=known.name, digest=digest, size=known.size)
+        )
+        await self._objects.delete(BUCKET, key)
+        return DeletedFile(known.name, known.size, True, {})
 
     async def delete_everywhere(self, digest: Digest) -> DeletedFile:
         """Delete a file here, if it is here, and on all peers. Raises NotFound if nobody has it.

@@ -36,6 +36,17 @@ async def test_a_put_brings_back_what_was_deleted(node: Dtfc) -> None:
     assert (await node.head()).headers["content-disposition"] == 'attachment; filename="foo.bin"'
 
 
+async def test_a_deletion_of_an_earlier_time_spares_what_was_put_since(node: Dtfc) -> None:
+    await node.put()
+    date = "Sat, 21 Nov 2015 05:26:01 GMT"
+    spared = await node.call("DELETE", f"/{HASH}", f"If-Unmodified-Since: {date}")
+    assert spared.status == 412
+    assert (await node.get()).body == HELLO
+    modified = (await node.head()).headers["last-modified"]
+    deleted = await node.call("DELETE", f"/{HASH}", f"If-Unmodified-Since: {modified}")
+    assert deleted.body == DELETED
+
+
 async def test_to_delete_what_is_unknown_leaves_nothing(node: Dtfc, served: Served) -> None:
     assert (await node.delete(f"/{HASH}")).text == NOT_FOUND
     await Dtfc(served.native).call("PUT", f"/v1/blobs/sha512:{HASH}", body=HELLO)

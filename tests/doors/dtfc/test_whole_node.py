@@ -1,7 +1,9 @@
 """Peers, the way to https, tokens, the program's own files, and what the node says of itself."""
 
 import asyncio
+import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,24 @@ async def test_what_is_missing_is_loaded_from_a_peer_and_kept(tmp_path: Path) ->
             page = (await native.get("/metrics")).body
             assert b"\ntierce_dtfc_deletes_waiting 0" in page
             assert b"\ntierce_loaded_files_total" in page
+
+
+async def test_a_copy_that_went_bad_is_replaced_by_that_of_a_peer(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(3 * 1024 * 1024)
+    hashed = hashlib.sha512(content).hexdigest()
+    async with serving(tmp_path / "a", ("dtfc",)) as far:
+        await Dtfc(far.urls["dtfc"]).call("PUT", "/foo.bin", body=content)
+        async with serving(tmp_path / "b", ("dtfc",), dtfc_peers=(far.urls["dtfc"],)) as near:
+            node = Dtfc(near.urls["dtfc"])
+            await node.call("PUT", "/foo.bin", body=content)
+            for position in (0, 2 * 1024 * 1024):
+                (file,) = (each for each in near.data.glob("files/**/*") if each.is_file())
+                with file.open("r+b") as copy:
+                    copy.seek(position)
+                    copy.write(bytes([content[position] ^ 1]))
+                assert (await node.get(f"/{hashed}")).body == content
+                assert (await node.get(f"/{hashed}/nopeerload")).body == content
+            assert len(list((near.data / "quarantine").iterdir())) == 2
 
 
 async def test_a_file_that_was_deleted_is_not_loaded_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tierce.cli import progress
 from tierce.cli.progress import Meter, plain_name
 
 
@@ -33,6 +34,24 @@ def test_lines_are_the_same_with_and_without_bars(capsys: pytest.CaptureFixture[
         captured = capsys.readouterr()
         assert captured.out == "result\n"
         assert "complaint [red]\n" in captured.err
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+def test_without_bars_sums_are_told_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(progress, "TALLY_SECONDS", seconds)
+    with Meter(shown=False) as meter:
+        meter.tally("1 imported", 7)
+        meter.tally("2 imported", 7)
+    lines = ["tierce: 1 imported so far", "tierce: 2 imported so far"]
+    assert capsys.readouterr().err.splitlines() == ([] if seconds else lines)
+
+
+def test_bars_show_sums(capsys: pytest.CaptureFixture[str]) -> None:
+    with Meter(shown=True) as meter:
+        meter.tally("1 imported", 7)
+        assert "1 imported so far" not in capsys.readouterr().err
 
 
 def test_without_a_terminal_there_is_nothing_to_report_to() -> None:

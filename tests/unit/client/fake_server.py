@@ -75,6 +75,7 @@ class FakeServer:
         app.router.add_delete("/v1/blobs/{digest}", self._delete)
         app.router.add_get("/v1/blobs", self._list)
         self.objects.add_routes(app)
+        app.router.add_get("/v1/health/live", self._live)
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/cluster", self._overview)
         app.router.add_route("*", "/v1/cluster/nodes/{node_id}/{order}", self._order)
@@ -198,6 +199,9 @@ class FakeServer:
         page = [{"digest": str(name), "size": len(self.blobs[name])} for name in names[:limit]]
         more = str(names[limit - 1]) if len(names) > limit else None
         return web.json_response({"blobs": page, "next": more})
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return web.json_response({"live": True})
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self.status)

@@ -30,10 +30,12 @@ class FakePeer:
         self.is_down = False
         self.hangs = False
         self.told = 0
+        self.ordered_at: list[int | None] = []
         self.when_told: Callable[[], Awaitable[object]] | None = None
 
-    async def delete(self, digest: Digest) -> bool:
+    async def delete(self, digest: Digest, ordered_at: int | None = None) -> bool:
         self.told += 1
+        self.ordered_at.append(ordered_at)
         if self.hangs:
             await asyncio.Event().wait()
         if self.is_down:
@@ -106,13 +108,16 @@ def test_who_does_not_answer_is_told_later(tmp_path: Path, fault: str) -> None:
         setattr(orders.two, fault, True)
         assert await orders.deletes.delete(DIGEST) == {ONE: "deleted", TWO: "queued"}
         await orders.deletes.try_again()
-        assert orders.deletes.waiting == len(orders.queued()) == 1
+        (ordered,) = orders.queued()
+        assert orders.deletes.waiting == 1
         setattr(orders.two, fault, False)
         await asyncio.sleep(2 * DTFC_RETRY_MIN_SECONDS)
         await orders.deletes.try_again()
         assert not orders.two.has_file
         assert (orders.deletes.waiting, orders.queued()) == (0, [])
         assert orders.one.told == 1
+        # What is told later says since when, so that what was put there meanwhile can stay.
+        assert orders.two.ordered_at == [None, ordered.modified_at, ordered.modified_at]
 
     ordering(tmp_path, check)
 

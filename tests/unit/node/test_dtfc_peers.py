@@ -14,8 +14,8 @@ from tests.unit.node.dtfc_bench import LARGE, SMALL, LoadBench, sha512
 from tests.unit.node.fakes import left_running
 
 from tierce.core.errors import BadRequest, NotFound, TierceError, Unavailable
-from tierce.core.limits import DTFC_PEERS_COUNT, KIB, MIB
-from tierce.node.dtfc_peers import DtfcClient, Peer, PeerList, read_peers
+from tierce.core.limits import DTFC_PEER_LIST_BYTES, DTFC_PEERS_COUNT, KIB, MIB
+from tierce.node.dtfc_peers import DtfcClient, Peer, PeerList, peers_in, read_peers
 from tierce.testing.dtfc_peers import DtfcPeer, Faults, serving_dtfc
 
 DIGEST = sha512(LARGE)
@@ -297,7 +297,31 @@ def test_a_list_of_too_many_changes_nothing(tmp_path: Path) -> None:
     path.write_text(text)
     assert urls_of(peers) == ["http://a"]
     with pytest.raises(BadRequest):
-        read_peers(text)
+        peers_in(text)
+
+
+def test_a_file_that_is_no_list_is_not_read_to_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "peers"
+    path.write_text("http://a\n")
+    peers = listed(path)
+    assert urls_of(peers) == ["http://a"]
+    path.write_bytes(b"x\n" * (DTFC_PEER_LIST_BYTES // 2) + b"x")
+    with pytest.raises(BadRequest):
+        read_peers(path)
+    for _ in range(3):
+        assert urls_of(peers) == ["http://a"]
+    assert len(caplog.messages) == 1
+    path.write_bytes(b"x\n" * 1000)
+    assert urls_of(peers) == []
+    assert len(caplog.messages) < 20
+
+
+def test_a_list_may_be_made_by_any_editor(tmp_path: Path) -> None:
+    path = tmp_path / "peers"
+    path.write_bytes(b"\xef\xbb\xbfhttp://a/\r\nHTTP://b\r\n")
+    assert urls_of(listed(path)) == ["http://a", "HTTP://b"]
 
 
 # Loads over real connections

@@ -1,5 +1,6 @@
 """The tree of a dtfc program: markers, names, and the bytes from any position."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,3 +107,10 @@ async def test_a_file_that_shrinks_while_it_is_read_is_told(tree: Tree, tmp_path
         path.write_bytes(b"")
         with pytest.raises(Unavailable):
             await anext(head.pieces)
+
+
+async def test_a_name_that_is_no_file_is_not_waited_for(tree: Tree, tmp_path: Path) -> None:
+    directory = in_tree(tmp_path)
+    (directory / "data").write_bytes(HELLO)
+    os.mkfifo(directory / "filename")
+    assert (await content_of(tree))[2:] == ("", HELLO)

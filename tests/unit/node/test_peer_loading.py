@@ -213,6 +213,45 @@ def test_only_so_many_loads_go_on_at_once(tmp_path: Path) -> None:
     on_load_bench(tmp_path, check, FakeSource("one", LARGE, pause_seconds=1), loads_at_once=1)
 
 
+def test_files_that_are_looked_for_in_vain_keep_none_from_being_loaded(tmp_path: Path) -> None:
+    silent = FakeSource("silent", error=Unavailable("no answer"), seconds=9)
+
+    async def check(bench: LoadBench) -> None:
+        bench.sources = [silent]
+        searches = [
+            asyncio.create_task(bench.loading.load(sha512(each))) for each in (b"1", b"2", b"3")
+        ]
+        await asyncio.sleep(SECOND)
+        bench.sources = [FakeSource("one", LARGE)]
+        await loaded(bench)
+        with pytest.raises(Busy):
+            await asyncio.gather(*(bench.loading.load(sha512(each)) for each in (b"4", b"5")))
+        for each in await asyncio.gather(*searches, return_exceptions=True):
+            assert isinstance(each, Nowhere)
+
+    on_load_bench(tmp_path, check, loads_at_once=1, searches_at_once=4)
+
+
+def test_who_asks_again_learns_how_the_load_ended(tmp_path: Path) -> None:
+    one = FakeSource("one", error=Unavailable("down"))
+
+    async def check(bench: LoadBench) -> None:
+        await failure(bench, Nowhere)
+        with pytest.raises(Nowhere):
+            await bench.loading.load(DIGEST, again=True)
+        assert len(one.asked) == 1
+        ended = bench.loading._ended[DIGEST].failure
+        assert ended is not None
+        # They would hold what came of the file.
+        assert (ended.__traceback__, ended.__context__) == (None, None)
+        one.error, one.data = None, LARGE
+        await loaded(bench)
+        assert (await bench.loading.load(DIGEST, again=True))["name"] == bench.names[DIGEST]
+        assert len(one.asked) == 2
+
+    on_load_bench(tmp_path, check, one)
+
+
 def test_dropped_a_load_ends_as_not_found(tmp_path: Path) -> None:
     async def check(bench: LoadBench) -> None:
         waiting = asyncio.create_task(bench.loaded(DIGEST))
@@ -278,7 +317,7 @@ def test_orders_answer_with_failures_that_other_processes_know(tmp_path: Path) -
     async def check(bench: LoadBench) -> None:
         arguments: dict[str, Any] = {"digest": str(DIGEST), "number": "", "position": -1}
         assert (await bench.loading.call(LOAD, arguments))["failed"] == "nowhere"
-        assert (await bench.loading.call(PROGRESS, arguments))["over"]
+        assert (await bench.loading.call(PROGRESS, arguments))["failed"] == "nowhere"
         with pytest.raises(BadRequest):
             await bench.loading.call("nonsense", arguments)
 

@@ -1,7 +1,7 @@
 """Which of several answers counts, where the cluster, peers and the tree say different things."""
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ from tests.doors.dtfc.wire import DIGEST, in_tree
 
 from tierce.blobs.packed import SmallBlob
 from tierce.core.dtfc import BUCKET
-from tierce.core.errors import NotFound, TierceError, Unavailable
+from tierce.core.errors import Corrupt, NotFound, TierceError, Unavailable
 from tierce.names.index import Check
 from tierce.names.record import Record
 from tierce.node.dtfc_tree import Tree
 from tierce.node.loads_reading import Loaded
 from tierce.node.peer_loading import Busy
 from tierce.node.source_race import Nowhere
-from tierce.service.dtfc import DELETE_ORDER, Files
+from tierce.service.dtfc import DELETE_ORDER, Files, FoundFile
 
 HELLO = SmallBlob(DIGEST, b"hello dtfc\n")
 
@@ -27,7 +27,7 @@ class Stub:
     """Blobs, objects and loads, each of which gives or raises what the test says."""
 
     def __init__(self) -> None:
-        self.here: SmallBlob | TierceError = NotFound("not here")
+        self.here: SmallBlob | BadBlob | TierceError = NotFound("not here")
         self.loaded: SmallBlob | TierceError = NotFound("no peer has it")
         self.answer: dict[str, Any] | TierceError = {"peers": {}}
         self.orders: list[str] = []
@@ -167,3 +167,43 @@ async def test_a_list_that_is_not_read_again_is_only_logged(
     stub.answer = Unavailable("the agent is down")
     await files(stub, tmp_path).refresh()
     assert "the agent is down" in caplog.text
+
+
+class BadBlob:
+    """A copy whose second piece does not fit its digest."""
+
+    digest, size, data = DIGEST, 11, None
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        yield b"hello "
+        raise Corrupt("a chunk's checksum does not fit")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def _read(found: FoundFile) -> bytes:
+    return b"".join([piece async for piece in found.blob.stream()])
+
+
+async def test_a_copy_that_proves_bad_is_gone_on_with_from_a_peer(tmp_path: Path) -> None:
+    stub = Stub()
+    stub.here, stub.loaded = BadBlob(), HELLO
+    assert await _read(await files(stub, tmp_path).open(DIGEST, load=True)) == b"hello dtfc\n"
+
+
+@pytest.mark.parametrize("peers", [NotFound("none has it"), Nowhere("none answers")])
+@pytest.mark.parametrize("load", [True, False])
+async def test_that_a_copy_proved_bad_does_not_say_that_there_is_no_file(
+    tmp_path: Path, load: bool, peers: TierceError
+) -> None:
+    stub = Stub()
+    stub.here, stub.loaded = BadBlob(), peers
+    with pytest.raises(Unavailable, match="here was bad"):
+        await _read(await files(stub, tmp_path).open(DIGEST, load=load))
+
+
+async def test_what_a_failing_disk_has_is_loaded_from_a_peer(tmp_path: Path) -> None:
+    stub = Stub()
+    stub.here, stub.loaded = Corrupt("the disk fails"), HELLO
+    assert (await files(stub, tmp_path).open(DIGEST, load=True)).blob == HELLO

@@ -116,7 +116,11 @@ class DtfcDoor:
     async def delete_file(self, request: web.BaseRequest, part: str) -> Answer:
         self._allow(request, Right.WRITE, "delete")
         digest = self._digest(part)
-        return render.deleted(digest.raw.hex(), await self._files.delete(digest))
+
+        def check(modified: int) -> None:
+            dates.check_unmodified(request, dates.whole_seconds(modified))
+
+        return render.deleted(digest.raw.hex(), await self._files.delete(digest, check=check))
 
     async def delete_on_peers(self, request: web.BaseRequest, part: str, option: str) -> Answer:
         if option != EVERYWHERE:

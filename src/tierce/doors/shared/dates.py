@@ -38,13 +38,7 @@ def dated(modified_seconds: int) -> Check:
         headers = request.headers
         if "If-Unmodified-Since" not in headers and "If-Modified-Since" not in headers:
             return answer
-        if "If-Match" not in request.headers and _holds(
-            request, "If-Unmodified-Since", lambda date: modified_seconds > date.timestamp()
-        ):
-            raise PreconditionFailed(
-                "the file was modified since the time in If-Unmodified-Since",
-                hint="Leave the header out, or send the time in Last-Modified.",
-            )
+        check_unmodified(request, modified_seconds)
         if "If-None-Match" not in request.headers and _holds(
             request, "If-Modified-Since", lambda date: modified_seconds <= date.timestamp()
         ):
@@ -52,6 +46,19 @@ def dated(modified_seconds: int) -> Check:
         return answer
 
     return check
+
+
+def check_unmodified(request: web.BaseRequest, modified_seconds: int) -> None:
+    """Raise PreconditionFailed if a file was modified, in seconds since 1970, after the time that
+    If-Unmodified-Since names.
+    """
+    if "If-Match" not in request.headers and _holds(
+        request, "If-Unmodified-Since", lambda date: modified_seconds > date.timestamp()
+    ):
+        raise PreconditionFailed(
+            "the file was modified since the time in If-Unmodified-Since",
+            hint="Leave the header out, or send the time in Last-Modified.",
+        )
 
 
 def _holds(request: web.BaseRequest, header: str, test: Callable[[datetime], bool]) -> bool:
