@@ -70,7 +70,7 @@ class FakeSource:
             raise NotFound("it is not here")
         begins = start if self.has_ranges else 0
         size = len(self.data) if self.told == -1 else self.told
-        pieces = self._pieces(self.data[begins:])
+        pieces = self._pieces(memoryview(self.data)[begins:])
         self.open_now += 1
         try:
             yield Head(size, begins, self.name, pieces)
@@ -78,10 +78,10 @@ class FakeSource:
             self.open_now -= 1
             await pieces.aclose()
 
-    async def _pieces(self, data: bytes) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, data: memoryview) -> AsyncGenerator[bytes, None]:
         stops_after = self.stops_after
         for at in range(0, len(data), self.piece_bytes):
-            piece = data[at : at + self.piece_bytes]
+            piece = bytes(data[at : at + self.piece_bytes])
             if stops_after is not None:
                 piece = piece[: max(0, stops_after - at)]
             await asyncio.sleep(self.pause_seconds)

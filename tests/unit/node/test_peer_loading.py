@@ -366,7 +366,7 @@ def faulty(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         }
     ),
 )
-@settings(max_examples=40)
+@settings(max_examples=60)
 def test_whatever_peers_do_the_bytes_are_right_and_one_honest_peer_is_enough(
     tmp_path: Path,
     faults: list[tuple[str, dict[str, Any]]],
