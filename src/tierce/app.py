@@ -32,6 +32,7 @@ from tierce.wiring import (
     doors,
     open_disk,
     pace,
+    prepare_store,
     rates,
     sos_gateway,
     tls_context,
@@ -76,6 +77,8 @@ def serve(settings: Settings, announce: Callable[[str, tuple[Listen, ...]], None
             private=private,
             objstore_debug=found_debug,
         )
+
+        asyncio.run(prepare_store(settings))
 
         def ready() -> None:
             announce(settings.node_id, (*settings.listen, settings.private))

@@ -6,6 +6,7 @@ parts, and runs them.
 
 import asyncio
 import ipaddress
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,10 +14,16 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tierce import __version__
+from tierce.blobs.catalogue import CLOUD_DATABASES
+from tierce.blobs.cloud_disk import CloudDisk
+from tierce.blobs.credentials import SERVICES, service_options
 from tierce.blobs.environment import Environment
 from tierce.blobs.local import Disk
+from tierce.blobs.marked import Storage
 from tierce.blobs.space import SpaceGuard
 from tierce.client import sos_config
+from tierce.cloud.bucket import open_bucket
+from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings
@@ -48,13 +55,14 @@ from tierce.service.objects import Objects
 from tierce.service.rates import Limits, Rates
 from tierce.service.sos_blobs import SosBlobs
 from tierce.service.status import Identity, StatusReporter
+from tierce.upstream.eviction import S3Fifo
 from tierce.wiring_dtfc import dtfc_files
 
 
 class Parts(NamedTuple):
     """What doors need beside the settings: the disk, the ways of blobs and objects, the agent's ear."""
 
-    disk: Disk
+    disk: Storage
     path: DataPath
     names: Names
     objects: ObjectPaths
@@ -110,25 +118,86 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def open_disk(settings: Settings, stop: Stop) -> Disk:
-    """Open the data directory's blobs; a broken index stops the process, to be started anew."""
+def open_disk(settings: Settings, stop: Stop) -> Storage:
+    """Open the node's blobs; a broken index stops the process, to be started anew."""
     loop = asyncio.get_running_loop()
 
     def broken() -> None:
         loop.call_soon_threadsafe(stop.now, "the index broke", 1)
 
+    return _storage(settings, broken)
+
+
+def _storage(settings: Settings, on_broken: Callable[[], None]) -> Disk | CloudDisk:
+    databases = (*DATABASES, CACHE, *(CLOUD_DATABASES if settings.store else ()))
+    environment = Environment(settings.data / "lmdb", databases=databases, on_broken=on_broken)
+    space = SpaceGuard(
+        settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
+    )
+    if settings.store:
+        return CloudDisk(
+            settings.data,
+            open_bucket(settings.store, environ=_with_credentials(settings)),
+            layout=settings.store_layout,
+            pack_limit_bytes=settings.pack_limit_bytes,
+            blob_limit_bytes=settings.blob_limit_bytes,
+            space=space,
+            environment=environment,
+            cached=_cache_book(settings),
+        )
     return Disk(
         settings.data,
         files=settings.files,
         pack_limit_bytes=settings.pack_limit_bytes,
         blob_limit_bytes=settings.blob_limit_bytes,
-        space=SpaceGuard(
-            settings.data, reserve_bytes=settings.reserve_bytes, read_only=settings.read_only
-        ),
-        environment=Environment(
-            settings.data / "lmdb", databases=(*DATABASES, CACHE), on_broken=broken
-        ),
+        space=space,
+        environment=environment,
     )
+
+
+def _with_credentials(settings: Settings) -> dict[str, str]:
+    """The environment, with what `tierce auth` has kept for the store's service. Raises BadRequest."""
+    service = settings.store.partition("://")[0]
+    found: dict[str, str] = {}
+    if service in SERVICES:
+        options = service_options(service, settings.data, os.environ)
+        found = {f"OPENDAL_{service}_{name}".upper(): value for name, value in options.items()}
+    return {**os.environ, **found}
+
+
+def _cache_book(settings: Settings) -> S3Fifo[Digest] | None:
+    """The book of a process's read cache: each of them, the agent too, has its share."""
+    processes = 1 if settings.workers == 1 else settings.workers + 1
+    share = settings.store_cache_bytes // processes
+    return S3Fifo(share) if share else None
+
+
+async def prepare_store(settings: Settings) -> None:
+    """At a start, before anyone else opens the data directory: see that the store is this node's.
+
+    Raises what CloudDisk.prepare does, and BadRequest for a URL that can't be used, or a data
+    directory that has blobs of its own.
+    """
+    if not settings.store:
+        return
+    if settings.store.startswith("memory:") and settings.workers > 1:
+        raise BadRequest(
+            "the store is in memory, and each worker would have one of its own",
+            hint="Write --workers 1, or use a store that several processes can share.",
+        )
+    disk = _storage(settings, lambda: None)
+    try:
+        assert isinstance(disk, CloudDisk)
+        for kind in ("packed", "files"):
+            if disk.environment.counts(kind).blobs:
+                raise BadRequest(
+                    f"{settings.data} has blobs on its disk, which a node with a store would not see",
+                    hint="Start the node without the setting store, or give this one a data directory "
+                    "of its own and let the two copy the blobs as nodes of one cluster.",
+                )
+        await disk.prepare(settings.node_id)
+    finally:
+        await disk.close()
 
 
 def pace(settings: Settings) -> Pace:
@@ -154,7 +223,7 @@ def rates(settings: Settings) -> Rates | None:
 
 
 @asynccontextmanager
-async def sos_gateway(settings: Settings, disk: Disk) -> AsyncIterator[SosGateway | None]:
+async def sos_gateway(settings: Settings, disk: Storage) -> AsyncIterator[SosGateway | None]:
     """What stands before other blob servers of SOS, if some are set. For as long as doors are open."""
     if not settings.sos_servers:
         yield None

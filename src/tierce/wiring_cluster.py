@@ -15,12 +15,18 @@ from typing import Any, NamedTuple
 from ulid import ULID
 
 from tierce import __version__
-from tierce.blobs.local import Disk
+from tierce.blobs.cloud_disk import CloudDisk
+from tierce.blobs.marked import Storage
 from tierce.cluster.member import Member, View
 from tierce.cluster.signing import Verifier
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, TierceError
-from tierce.core.limits import AGENT_ORDER_SECONDS, FILL_SECONDS
+from tierce.core.limits import (
+    AGENT_ORDER_SECONDS,
+    CLOUD_SCRUB_BYTES_PER_SECOND,
+    CLOUD_SCRUB_INTERVAL_SECONDS,
+    FILL_SECONDS,
+)
 from tierce.core.settings import Settings
 from tierce.doors.cask.calls import CaskCalls
 from tierce.doors.cask.control import ORDERS, AgentControl, carry_out
@@ -43,6 +49,7 @@ from tierce.node.http_transport import HttpTransport
 from tierce.node.names_parts import Names, object_paths
 from tierce.node.names_peers import NamesPeers
 from tierce.node.runtime import FATAL_CODE, Stop
+from tierce.node.store_tending import StoreTending
 from tierce.node.tierce_peers import TiercePeers
 from tierce.wiring import Parts, advertised, objstore_api, pace
 from tierce.wiring_dtfc import DTFC_ORDERS, DtfcWork, has_door
@@ -62,6 +69,7 @@ class Agent(NamedTuple):
     names: Names
     transport: HttpTransport
     dtfc: DtfcWork
+    store: StoreTending | None
 
     async def call(
         self, name: str, arguments: dict[str, Any], seconds: float = AGENT_ORDER_SECONDS
@@ -76,10 +84,11 @@ class Agent(NamedTuple):
         return await self.node.call(name, arguments)
 
     def status(self) -> dict[str, Any]:
-        """What the agent says of itself; of dtfc, if the node has such a door."""
-        return {**self.node.status(), "dtfc": self.dtfc.status()}
+        """What the agent says of itself; of dtfc and the store, if the node has such."""
+        store = None if self.store is None else self.store.status()
+        return {**self.node.status(), "dtfc": self.dtfc.status(), "store": store}
 
-    def parts(self, disk: Disk) -> Parts:
+    def parts(self, disk: Storage) -> Parts:
         """The parts of a process that is the whole node."""
 
         async def ask() -> dict[str, Any]:
@@ -97,7 +106,7 @@ class Agent(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def worker_parts(settings: Settings, disk: Disk, stop: Stop) -> AsyncIterator[Parts]:
+async def worker_parts(settings: Settings, disk: Storage, stop: Stop) -> AsyncIterator[Parts]:
     """The parts of a process that has doors and no agent."""
     control = AgentClient(settings.data / "run")
     placement = PlacementCell(await view_files.first_view(settings.data, stop))
@@ -181,7 +190,7 @@ def _filling(control: AgentClient, names: Names) -> Callable[[str], Awaitable[Re
 
 
 @contextlib.asynccontextmanager
-async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIterator[Agent]:
+async def agent_at_work(settings: Settings, disk: Storage, stop: Stop) -> AsyncIterator[Agent]:
     """This node's part in the cluster, until the block ends. Its data directory is open."""
     writer = view_files.ViewWriter(settings.data)
     async with contextlib.AsyncExitStack() as held:
@@ -207,6 +216,8 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
         for address in sockets.resolve(settings.private):
             await server.listen(sockets.bind(address, shared=True), None)
         running = [asyncio.create_task(agent.node.run()), asyncio.create_task(agent.cask.run())]
+        if agent.store is not None:
+            running.append(asyncio.create_task(agent.store.run()))
         checking = asyncio.create_task(check_upstream(agent.names))
         held.push_async_callback(_cancel, checking)
         if settings.discover:
@@ -228,7 +239,7 @@ async def agent_at_work(settings: Settings, disk: Disk, stop: Stop) -> AsyncIter
 
 def _agent(
     settings: Settings,
-    disk: Disk,
+    disk: Storage,
     transport: HttpTransport,
     calls: CaskCalls,
     writer: view_files.ViewWriter,
@@ -247,6 +258,7 @@ def _agent(
         membership.copied(node_id, worked)
 
     names = open_names(settings, disk)
+    interval_seconds, bytes_per_second = _scrub_pace(settings)
     node = ClusterNode(
         _announced(settings, kept),
         disk.store,
@@ -256,8 +268,8 @@ def _agent(
         pacing=Pacing(
             grace_seconds=settings.down_grace_seconds,
             heal_bytes_per_second=settings.heal_bytes_per_second,
-            scrub_interval_seconds=settings.scrub_interval_seconds,
-            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+            scrub_interval_seconds=interval_seconds,
+            scrub_bytes_per_second=bytes_per_second,
         ),
         names=names,
         random=random.Random(),  # noqa: S311 (no secret)
@@ -280,7 +292,23 @@ def _agent(
         on_change=node.set_others,
     )
     dtfc = DtfcWork(settings, disk, names.index, node.names.paths.objects)
-    return Agent(node, membership, names, transport, dtfc)
+    tending = None
+    if isinstance(disk, CloudDisk):
+        tending = StoreTending(
+            disk,
+            scrub_interval_seconds=interval_seconds,
+            scrub_bytes_per_second=bytes_per_second,
+            on_missing=node.healer.hint,
+        )
+    return Agent(node, membership, names, transport, dtfc, tending)
+
+
+def _scrub_pace(settings: Settings) -> tuple[float, int]:
+    """Seconds between two blobs, and bytes a second. In the cloud both are paid for."""
+    interval, speed = settings.scrub_interval_seconds, settings.scrub_bytes_per_second
+    if not settings.store:
+        return interval, speed
+    return max(interval, CLOUD_SCRUB_INTERVAL_SECONDS), min(speed, CLOUD_SCRUB_BYTES_PER_SECOND)
 
 
 def _announced(settings: Settings, kept: View | None) -> Member:

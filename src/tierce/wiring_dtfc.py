@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tierce.blobs.local import Disk
+from tierce.blobs.marked import Storage
 from tierce.blobs.spool import Spool
 from tierce.core.digest import Digest
 from tierce.core.dtfc import BUCKET
@@ -45,7 +45,9 @@ class _PutMeanwhile(Conflict):
 class DtfcWork:
     """What the agent does for the dtfc doors of its node."""
 
-    def __init__(self, settings: Settings, disk: Disk, index: Index, objects: ObjectPath) -> None:
+    def __init__(
+        self, settings: Settings, disk: Storage, index: Index, objects: ObjectPath
+    ) -> None:
         self._is_used = has_door(settings)
         self._client = DtfcClient()
         self._peers = PeerList(
@@ -124,7 +126,7 @@ class DtfcWork:
 
 
 def dtfc_files(
-    settings: Settings, disk: Disk, control: Control, blobs: Blobs, objects: Objects
+    settings: Settings, disk: Storage, control: Control, blobs: Blobs, objects: Objects
 ) -> Files:
     """The files of dtfc, for a door."""
 

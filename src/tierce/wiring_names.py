@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from tierce.blobs.local import Disk
+from tierce.blobs.marked import Storage
 from tierce.cluster.placement import Placement
 from tierce.core.errors import NotFound, TierceError
 from tierce.core.limits import PEER_ANSWER_SECONDS
@@ -29,7 +29,7 @@ from tierce.upstream.cloud import open_upstream
 log = logging.getLogger(__name__)
 
 
-def open_names(settings: Settings, disk: Disk) -> Names:
+def open_names(settings: Settings, disk: Storage) -> Names:
     """What a process knows of names, over its disk. Raises BadRequest for a wrong upstream."""
     is_limited = settings.cache_limit_bytes > 0
     released = releasing(disk.store, is_limited=is_limited)
@@ -63,7 +63,7 @@ class NodeJournal:
 
     def __init__(
         self,
-        disk: Disk,
+        disk: Storage,
         names: Names,
         levels: LevelPath,
         placement: Callable[[], Placement],

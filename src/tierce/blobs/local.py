@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeVar
 
 from tierce.blobs.environment import BLOBS, Environment, WriteBatch
 from tierce.blobs.files import FilesStore
+from tierce.blobs.marked import Collected, Referred
 from tierce.blobs.marks import (
     Marking,
     blob_of,
@@ -37,15 +38,6 @@ from tierce.core.limits import BLOB_LIMIT_BYTES, DISK_THREADS, PACK_LIMIT_BYTES
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Referred: TypeAlias = Callable[[WriteBatch, Digest], bool]
-"""Whether a record refers to a blob, in the eyes of a transaction."""
-
-
-class Collected(NamedTuple):
-    """How many entries were looked at, and the blobs that were removed."""
-
-    seen: int
-    removed: list[Digest]
 
 
 class LocalStore:

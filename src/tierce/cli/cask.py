@@ -8,7 +8,7 @@ from tierce.app import serve
 from tierce.cli.options import load_settings
 from tierce.cli.serve import announce
 from tierce.core.settings import Settings
-from tierce.doors.cask.environment import from_cask_environment
+from tierce.doors.cask.environment import from_cask_environment, s3_credentials
 
 
 @click.command(
@@ -26,6 +26,7 @@ def command() -> None:
     set what Cask has no variable for.
     """
     flags, notes = from_cask_environment(os.environ)
+    os.environ.update(s3_credentials(os.environ))
     settings = load_settings(None, flags, os.environ).settings
     for note in [*notes, *_notes_on(settings)]:
         click.echo(f"tierce: {note}", err=True)

@@ -79,6 +79,8 @@ def _as_text(report: Report) -> str:
             f"counts of {name}: {kept.blobs} blobs, {kept.bytes} bytes kept;"
             f" {counted.blobs} blobs, {counted.bytes} bytes found"
         )
+    if report.in_store.blobs:
+        lines.append(f"in the store in the cloud, not examined: {report.in_store.blobs} blobs")
     if report.unfinished:
         lines.append(f"unfinished uploads: {report.unfinished}")
     if report.quarantined:
@@ -134,6 +136,7 @@ def _as_json(report: Report) -> dict[str, Any]:
             name: {"kept": kept._asdict(), "found": found._asdict()}
             for name, (kept, found) in report.counts_off.items()
         },
+        "in_store": report.in_store._asdict(),
         "unfinished": report.unfinished,
         "quarantined": report.quarantined,
     }

@@ -11,12 +11,12 @@ import opendal
 from tierce.client.importing.files import check_directory
 from tierce.client.importing.items import Item, Met, Passed, SourceTrouble
 from tierce.client.uploads import SMALL_FILE_BYTES
+from tierce.cloud.address import Address, parse_address
+from tierce.cloud.failures import OPENDAL_ERRORS, translate
+from tierce.cloud.retrying import Patience, Retrying
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, NotFound, Refused, TierceError, Unavailable
-from tierce.upstream.address import Address, parse_address
-from tierce.upstream.failures import OPENDAL_ERRORS, translate
 from tierce.upstream.reading import Content, pieces_of
-from tierce.upstream.retrying import Patience, Retrying
 
 _CASK_KEYS = {
     "access_key_id": "CASK_S3_ACCESS_KEY",
@@ -55,7 +55,7 @@ class CaskBucket:
                     if not entry.path.endswith("/"):
                         yield _met(entry.path)
             except OPENDAL_ERRORS as error:
-                raise translate(error, "its keys were listed") from error
+                raise translate(error, "its keys were listed") from None
 
     @asynccontextmanager
     async def open(self, item: Item) -> AsyncIterator["BucketContent"]:

@@ -50,6 +50,9 @@ COMMANDS = {
     ),
     "doctor": Command("tierce.cli.doctor:command", "Check and repair a data directory."),
     "token": Command("tierce.cli.token:command", "Make access tokens."),
+    "auth": Command(
+        "tierce.cli.auth:command", "Get permission to keep blobs at Dropbox or Google Drive."
+    ),
     "config": Command("tierce.cli.config:command", "Show the settings in force, or what is wrong."),
 }
 

@@ -31,6 +31,8 @@ _WHOLE = re.compile(r"[+-]?(?=[0-9_]{1,40}$)[0-9]+(_[0-9]+)*", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
+_IN_PLACE = re.compile(r"://[^/?#]*@")
+_IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|passw|token|key|sas|credential)[^=&]*=)[^&]*", re.I)
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
 
@@ -255,14 +257,23 @@ def _parse_sos_server(value: object) -> str:
 
 
 def _parse_upstream(value: object) -> str:
-    """Only its form: which services and options there are, upstream/address.py knows."""
+    return _parse_bucket(value, "an upstream")
+
+
+def _parse_bucket(value: object, what: str) -> str:
+    """Only its form: which services and options there are, cloud/address.py knows."""
     text = _text(value).strip()
     if not re.fullmatch(r"[a-z][a-z0-9-]*://\S*", text) or not text.isprintable():
         raise BadRequest(
-            f"{quoted(text)} is not the URL of an upstream",
+            f"{quoted(text)} is not the URL of {what}",
             hint="Write it as in s3://BUCKET?region=us-east-1.",
         )
     return text
+
+
+def _show_bucket(url: str) -> str:
+    """No secret may stand in a URL. One that does is refused later, and is never shown."""
+    return _IN_QUERY.sub(r"\1...", _IN_PLACE.sub("://...@", url))
 
 
 def _parse_secret(value: object) -> str:
@@ -354,7 +365,10 @@ base_url_or_empty: Kind[str] = Kind(
 )
 sos_server: Kind[str] = Kind("[GROUP=]URL", _parse_sos_server, str)
 upstream_or_empty: Kind[str] = Kind(
-    "URL", lambda value: "" if value == "" else _parse_upstream(value), str
+    "URL", lambda value: "" if value == "" else _parse_upstream(value), _show_bucket
+)
+store_or_empty: Kind[str] = Kind(
+    "URL", lambda value: "" if value == "" else _parse_bucket(value, "a store"), _show_bucket
 )
 listen: Kind[Listen] = Kind("DOOR=HOST:PORT", _parse_listen, str)
 private: Kind[Listen] = Kind("HOST:PORT", _parse_private, lambda value: value.address)

@@ -31,6 +31,27 @@ BATCH_LIMIT_BYTES = 32 * MIB
 LMDB_MAP_BYTES = 1 << 40
 LMDB_READERS = 1024
 
+# A store in the cloud
+CLOUD_WHOLE_READ_BYTES = 1 * MIB
+STORE_CACHE_BYTES = 256 * MIB
+CLOUD_RANGE_BYTES = 4 * MIB
+CLOUD_WAIT_SECONDS = 5.0
+CLOUD_POLL_SECONDS = 0.05
+# A request that was given up may be carried out for so long.
+CLOUD_SETTLE_SECONDS = 60.0
+CLOUD_DELETE_AT_ONCE = 8
+CLOUD_TEND_SECONDS = 5.0
+CLOUD_LEFT_PAGE = 256
+CLOUD_LIST_PAGE = 1000
+CLOUD_OWNER_BYTES = 4096
+CLOUD_COMPARE_SECONDS = 24 * 3600.0
+# How long a service may take until its listing has what was put.
+CLOUD_LISTED_SECONDS = 3600.0
+# The scrub of a store in the cloud is paid for by the request, and often by the byte.
+CLOUD_SCRUB_INTERVAL_SECONDS = 2.0
+CLOUD_SCRUB_BYTES_PER_SECOND = 256 * KIB
+CLOUD_LIST_AT_ONCE = 8
+
 # Requests
 HEADER_LINE_BYTES = 8190
 HEADERS_COUNT = 100
@@ -159,7 +180,8 @@ CHANGES_WAIT_SECONDS = 30
 INDEX_KEY_BYTES = 400
 # In the year 2116. A clock that is at the end of its numbers could not go on.
 TIMESTAMP_LIMIT_NANOSECONDS = 1 << 62
-DAY_NANOSECONDS = 24 * 3600 * 10**9
+DAY_SECONDS = 24 * 3600
+DAY_NANOSECONDS = DAY_SECONDS * 10**9
 EPOCHS_COUNT = 1000
 REFERENCES_COUNT = 100
 # How many records are merged in one transaction: others who write wait for so long.

@@ -267,6 +267,21 @@ class Settings:
         kinds.optional(kinds.path),
         "Directory for blobs that have a file each; files/ in the data directory if not set.",
     )
+    store: str = _setting(
+        "",
+        kinds.store_or_empty,
+        "Bucket that keeps the node's blobs in place of its disk, as in s3://BUCKET/PREFIX.",
+    )
+    store_layout: Literal["tierce", "cask"] = _setting(
+        "tierce",
+        kinds.choice("tierce", "cask"),
+        "What blobs are called in the store; cask reads and writes the bucket of a Cask node.",
+    )
+    store_cache_bytes: int = _setting(
+        limits.STORE_CACHE_BYTES,
+        kinds.size(),
+        "Disk space for small blobs of the store that were read lately, in bytes; 0 is none.",
+    )
     cluster_tag: str = _setting(
         "",
         kinds.word,

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from tierce.blobs.environment import WriteBatch
-from tierce.blobs.local import Collected, LocalStore
+from tierce.blobs.marked import Collected, MarkedStore
 from tierce.blobs.spool import Spool
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict
@@ -84,9 +84,9 @@ def named_by_objects(digest: Digest) -> Conflict:
 
 
 class LocalObjects:
-    """The ObjectStore of a disk."""
+    """The ObjectStore of a node, over its own blobs."""
 
-    def __init__(self, store: LocalStore, index: LmdbIndex) -> None:
+    def __init__(self, store: MarkedStore, index: LmdbIndex) -> None:
         self._store = store
         self._index = index
 
@@ -146,7 +146,7 @@ class LocalObjects:
 
 
 def releasing(
-    store: LocalStore, *, is_limited: bool = False
+    store: MarkedStore, *, is_limited: bool = False
 ) -> Callable[[WriteBatch, Record | None, Record], None]:
     """What an index calls at each change, so that blobs without a record can be collected.
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from tierce.blobs.local import Collected
+from tierce.blobs.marked import Collected
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest

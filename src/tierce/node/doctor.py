@@ -14,6 +14,7 @@ from pathlib import Path
 from lmdb.verify import VerifyError
 from lmdb.verify import verify as verify_index
 
+from tierce.blobs import catalogue
 from tierce.blobs.environment import Environment
 from tierce.blobs.files import FilesStore
 from tierce.blobs.local import Disk, make_directories
@@ -33,6 +34,8 @@ from tierce.node.directory import read_identity, take_lock
 class Report:
     """What was found. ``bad`` are blobs whose copy here is bad; ``stray`` are files of no blob.
 
+    ``in_store`` are those in the cloud, which only the node's own scrub reads.
+
     ``names`` counts the records; a repair makes their index anew and drops ``names_dropped`` records
     that can't be read.
     """
@@ -46,6 +49,7 @@ class Report:
     name_problems: list[str] = field(default_factory=list)
     names_dropped: int = 0
     counts_off: dict[str, tuple[Counts, Counts]] = field(default_factory=dict)
+    in_store: Counts = field(default_factory=lambda: Counts(0, 0))
     unfinished: int = 0
     quarantined: int = 0
     repaired: bool = False
@@ -95,6 +99,7 @@ async def examine(
         try:
             await _examine_blobs(disk, report, repair, progress)
             await _examine_names(disk.environment, report, repair)
+            report.in_store = disk.environment.counts(catalogue.KIND)
         finally:
             await disk.close()
         _examine_leftovers(data, files or data / "files", report, repair)

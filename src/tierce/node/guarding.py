@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from tierce.blobs.local import Collected
+from tierce.blobs.marked import Collected
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, BlobStore, Counts, OpenBlob
 from tierce.core.digest import Digest

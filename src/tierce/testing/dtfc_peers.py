@@ -6,6 +6,7 @@ program, it never looks whether bytes fit their hash. It has no peers of its own
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -116,7 +117,8 @@ class DtfcPeer:
                 if request.method == "HEAD":
                     break
         except _HangsError:
-            await reader.read()  # until the other side has had enough
+            with contextlib.suppress(ConnectionError):
+                await reader.read()  # until the other side has had enough
         except (_StoppedError, asyncio.IncompleteReadError, ConnectionError):
             pass  # it broke off, as was planned here or decided there
         finally:

@@ -39,11 +39,15 @@ def serve_s3(directory: Path) -> Iterator[RcloneServer]:
 
 
 @contextlib.contextmanager
-def serve_webdav(directory: Path) -> Iterator[RcloneServer]:
-    """Serve WebDAV, open to all on loopback."""
+def serve_webdav(directory: Path, *, is_cached: bool = False) -> Iterator[RcloneServer]:
+    """Serve WebDAV, open to all on loopback.
+
+    Without a cache of directories, what a test puts beside the server is seen at once, and trees of
+    directories are slow.
+    """
     directory.mkdir(parents=True)
-    # Without the cache of directories, what a test puts beside the server is seen at once.
-    with _serving("webdav", directory, "--dir-cache-time", "0s", "--poll-interval", "0s") as port:
+    flags = () if is_cached else ("--dir-cache-time", "0s", "--poll-interval", "0s")
+    with _serving("webdav", directory, *flags) as port:
         yield RcloneServer(f"http://127.0.0.1:{port}", port, directory)
 
 

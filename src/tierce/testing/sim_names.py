@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tierce.blobs.local import Collected
+from tierce.blobs.marked import Collected
 from tierce.blobs.spool import Spool
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable

@@ -1,19 +1,13 @@
 """An upstream on any service of OpenDAL: S3 and what speaks it, GCS, Azure, WebDAV, a directory.
 
-Object stores take content and metadata in one request, whole or not at all, and large content in
-parts that become an object only at the end. Services that write in place get the content under
-another name, which is then changed to the right one. Where metadata can't go with the content it is
-in a sidecar (sidecars.py).
-
-A writer of OpenDAL is never used as a context manager here: leaving that completes the object, also
-after an error. One that is given up is dropped, and never completes.
+How content gets there whole or not at all: cloud/writing.py. Metadata goes in the same request; where
+it can't, it is in a sidecar (sidecars.py).
 """
 
 import asyncio
 import functools
 import os
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import NamedTuple
 
@@ -21,12 +15,14 @@ import opendal
 from opendal.options import WriteKwargs
 from opendal.types import Metadata
 
-from tierce.core.errors import BadRequest, Corrupt, NotFound, TooLarge, Unavailable
-from tierce.core.limits import KIB, MIB, PIECE_BYTES
+from tierce.cloud.address import Address, parse_address
+from tierce.cloud.failures import OPENDAL_ERRORS, translate
+from tierce.cloud.retrying import Patience, Retrying
+from tierce.cloud.writing import CLOUD_PART_BYTES, Writer
+from tierce.core.errors import BadRequest, NotFound, TooLarge, Unavailable
+from tierce.core.limits import KIB, MIB
 from tierce.names.record import Record
 from tierce.upstream import sidecars
-from tierce.upstream.address import Address, parse_address
-from tierce.upstream.failures import OPENDAL_ERRORS, translate
 from tierce.upstream.metadata import (
     UPSTREAM_METADATA_BYTES,
     Held,
@@ -36,16 +32,11 @@ from tierce.upstream.metadata import (
     restored,
 )
 from tierce.upstream.reading import Content, chained, pieces_of, read_start
-from tierce.upstream.retrying import Patience, Retrying
 from tierce.upstream.tags import Place, Tagger, is_installed, tags_of
 from tierce.upstream.tier import Source, UpstreamObject
 
-UPSTREAM_PART_BYTES = 8 * MIB
-"""How much of a large upload goes into one request. Three times as much is in memory at most."""
 UPSTREAM_PART_MIN_BYTES = 5 * MIB
 """What S3 takes as a part at least."""
-UPSTREAM_PARTS_COUNT = 9_000
-"""S3 takes 10,000 parts."""
 UPSTREAM_WHOLE_BYTES = 64 * MIB
 """The largest object for a service that takes it in one piece only: that is held in memory."""
 UPSTREAM_CHECKED_SECONDS = 60.0
@@ -55,14 +46,12 @@ UPSTREAM_SIDECAR_BYTES = 64 * KIB
 
 _WITH_METADATA = ("azblob", "cos", "gcs", "obs", "oss", "s3")
 """Services that keep user metadata in one with the content."""
-_IN_PLACE = ("alluxio", "fs", "ftp", "hdfs-native", "webdav", "webhdfs")
-"""Services where a write that was broken off may be seen."""
 
 
 def open_upstream(
     url: str,
     *,
-    part_bytes: int = UPSTREAM_PART_BYTES,
+    part_bytes: int = CLOUD_PART_BYTES,
     patience: Patience | None = None,
     environ: Mapping[str, str] = os.environ,
     has_tags: bool = True,
@@ -132,14 +121,11 @@ class CloudUpstream:
         can = operator.capability()
         self._operator = operator
         self._address = address
-        self._part_bytes = max(part_bytes, can.write_multi_min_size or 0)
-        self._patience = patience
         self._tagger = tagger
         self._retrying = Retrying(patience)
+        self._writer = Writer(operator, address.service, part_bytes, self._retrying)
         self._has_metadata = address.service in _WITH_METADATA and can.write_with_user_metadata
         self._has_type = can.write_with_content_type
-        self._is_in_place = address.service in _IN_PLACE and can.rename
-        self._in_parts = can.write_can_multi
         self._can_match = can.read_with_if_match
         self._can_list = can.list
         self._checked_until = 0.0
@@ -160,7 +146,7 @@ class CloudUpstream:
             limit_bytes=UPSTREAM_METADATA_BYTES if self._has_metadata else None,
             has_user_entries=self._address.service != "azblob",
         )
-        if not self._in_parts and source.size > UPSTREAM_WHOLE_BYTES:
+        if not self._writer.in_parts and source.size > UPSTREAM_WHOLE_BYTES:
             raise TooLarge(
                 f"{path} has {source.size} bytes, and {self._address.service} takes "
                 f"{UPSTREAM_WHOLE_BYTES} as an upstream",
@@ -168,7 +154,7 @@ class CloudUpstream:
             )
         try:
             await self._check_directory()
-            if source.size <= self._part_bytes or not await self._has(record, source):
+            if source.size <= self._writer.part_bytes or not await self._has(record, source):
                 await self._write(path, record, source, entries)
             await self._tag(path, record)
         except NotFound as error:
@@ -184,74 +170,14 @@ class CloudUpstream:
     async def _write(
         self, path: str, record: Record, source: Source, entries: dict[str, str]
     ) -> None:
-        target = f"{path}.tierce-part-{secrets.token_hex(8)}" if self._is_in_place else path
         options: WriteKwargs = {}
         if self._has_metadata:
             options["user_metadata"] = entries
         if self._has_type and (kind := content_type_of(record)):
             options["content_type"] = kind
-        try:
-            if source.size <= self._part_bytes or not self._in_parts:
-                await self._write_whole(target, source, options)
-            else:
-                await self._write_parts(target, source, options)
-            if target != path:
-                # Once only: after a rename whose answer was lost, a second one finds nothing.
-                await self._retrying.run(
-                    f"renaming {target}", lambda: self._operator.rename(target, path), attempts=1
-                )
-        except Exception:
-            if target != path:
-                with suppress(TimeoutError, *OPENDAL_ERRORS):
-                    async with asyncio.timeout(self._patience.stall_seconds):
-                        await self._operator.delete(target)
-            raise
+        await self._writer.write(path, source, options)
         if not self._has_metadata:
             await self._write_sidecar(path, entries)
-
-    async def _write_whole(self, path: str, source: Source, options: WriteKwargs) -> None:
-        data = source.data
-        if data is None:
-            async with aclosing(source.stream()) as pieces:
-                data = b"".join([piece async for piece in pieces])
-        _check_sent(path, len(data), source.size)
-        whole = data
-        await self._retrying.run(
-            f"writing {path}",
-            lambda: self._operator.write(path, whole, **options),
-            seconds=self._patience.body_seconds(len(whole)),
-        )
-
-    async def _write_parts(self, path: str, source: Source, options: WriteKwargs) -> None:
-        """Write what becomes an object only when the last part is there. Parts are tried again."""
-        patience, retrying = self._patience, self._retrying
-        part_bytes = max(self._part_bytes, -(-source.size // UPSTREAM_PARTS_COUNT))
-        part_seconds = patience.body_seconds(part_bytes)
-        patient = self._operator.layer(
-            opendal.layers.TimeoutLayer(timeout=patience.stall_seconds, io_timeout=part_seconds)
-        ).layer(
-            opendal.layers.RetryLayer(
-                max_times=patience.attempts - 1,
-                jitter=True,
-                min_delay=patience.backoff_min_seconds,
-                max_delay=patience.backoff_max_seconds,
-            )
-        )
-        # The layers keep their own time; this is for what they miss.
-        seconds = patience.attempts * (part_seconds + patience.backoff_max_seconds)
-        doing = f"writing {path}"
-        retrying.circuit.enter()
-        chunked: WriteKwargs = {**options, "chunk": part_bytes}
-        file = await patient.open(path, "wb", **chunked)
-        sent = 0
-        async with aclosing(_pieces(source)) as pieces:
-            async for piece in pieces:
-                write = functools.partial(file.write, piece)
-                await retrying.once(doing, write, seconds=seconds, is_step=True)
-                sent += len(piece)
-        _check_sent(path, sent, source.size)
-        await retrying.once(doing, file.close, seconds=seconds, is_step=True)
-        retrying.circuit.succeeded()
 
     async def _write_sidecar(self, path: str, entries: dict[str, str]) -> None:
         told = await self._stat(path)
@@ -380,21 +306,3 @@ def _path(key: str) -> str | None:
     if key != key.strip() or not key.isprintable() or len(key.encode()) > UPSTREAM_KEY_BYTES:
         return None
     return None if {"", ".", ".."} & set(parts) else key
-
-
-def _check_sent(path: str, sent: int, size: int) -> None:
-    if sent != size:
-        raise Corrupt(
-            f"the content for {path} has {sent} bytes, and {size} were announced",
-            hint="The copy on this node is damaged; it is healed from another.",
-        )
-
-
-async def _pieces(source: Source) -> AsyncGenerator[bytes, None]:
-    if source.data is None:
-        async with aclosing(source.stream()) as pieces:
-            async for piece in pieces:
-                yield piece
-        return
-    for at in range(0, source.size, PIECE_BYTES):
-        yield source.data[at : at + PIECE_BYTES]

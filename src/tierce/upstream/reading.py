@@ -14,10 +14,10 @@ from typing import NamedTuple
 import opendal
 from opendal.file import AsyncFile
 
+from tierce.cloud.failures import OPENDAL_ERRORS, Passing
+from tierce.cloud.retrying import Retrying
 from tierce.core.errors import NotFound, TierceError, Unavailable
 from tierce.core.limits import PIECE_BYTES
-from tierce.upstream.failures import OPENDAL_ERRORS, Passing
-from tierce.upstream.retrying import Retrying
 
 
 class Content(NamedTuple):

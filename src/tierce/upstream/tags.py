@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 import aiohttp
 from yarl import URL
 
-from tierce.upstream.failures import Passing
+from tierce.cloud.failures import Passing
 
 UPSTREAM_TAGS_COUNT = 10
 UPSTREAM_TAG_KEY_CHARACTERS = 128

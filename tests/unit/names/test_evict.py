@@ -7,9 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tierce.blobs.catalogue import CLOUD_DATABASES
+from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.files import FilesStore
 from tierce.blobs.local import Disk, make_directories
+from tierce.blobs.marked import MarkedStore
 from tierce.blobs.space import SpaceGuard
+from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
 from tierce.core.limits import PACK_LIMIT_BYTES
 from tierce.names.cached import CACHE, Evicted, LmdbRows, Look, Row, Standing
@@ -30,14 +35,18 @@ NEEDING = {
 class Node:
     """A disk with blobs, records, and the rows of a cache."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_cloud: bool = False) -> None:
         make_directories(directory)
-        self.disk = Disk(
-            directory,
-            space=SpaceGuard(directory, reserve_bytes=0),
-            environment=Environment(directory / "lmdb", databases=(*DATABASES, CACHE)),
+        environment = Environment(
+            directory / "lmdb", databases=(*DATABASES, CACHE, *CLOUD_DATABASES)
         )
-        self.store = self.disk.store
+        space = SpaceGuard(directory, reserve_bytes=0)
+        self.disk: Disk | CloudDisk = (
+            CloudDisk(directory, open_bucket("memory:///"), space=space, environment=environment)
+            if is_cloud
+            else Disk(directory, space=space, environment=environment)
+        )
+        self.store: MarkedStore = self.disk.store
         on_change = releasing(self.store, is_limited=True)
         self.index = LmdbIndex(self.disk.environment, "n", on_change=on_change)
         self.objects = LocalObjects(self.store, self.index)
@@ -56,13 +65,20 @@ class Node:
         return (await self.store.sizes([digest])) != [None]
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    node = Node(tmp_path)
+def files_of(node: Node) -> FilesStore:
+    """Where a disk has large blobs."""
+    assert isinstance(node.disk, Disk)
+    return node.disk.store.files
+
+
+@pytest.fixture(params=["disk", "cloud"])
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    node = Node(tmp_path, is_cloud=request.param == "cloud")
     yield node
     await node.disk.close()
 
 
+only_disk = pytest.mark.parametrize("node", ["disk"], indirect=True)
 both_sizes = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 each_need = pytest.mark.parametrize("other", NEEDING.values(), ids=NEEDING)
 
@@ -153,13 +169,14 @@ async def test_a_small_blob_stays_if_a_record_comes_in_the_same_commit(
     await written
 
 
+@only_disk
 @each_need
 async def test_a_large_blob_stays_if_a_record_comes_before_the_second_look(
     node: Node, other: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = await node.put(SAFE, LARGE)
     whole = msgspec.structs.replace(other, digest=digest, size=len(LARGE))
-    remove_if = node.store.files.remove_if
+    remove_if = files_of(node).remove_if
 
     async def after_it_came(
         digest: Digest, may_go: Callable[[], bool], finish: Callable[[WriteBatch, int | None], None]
@@ -168,19 +185,20 @@ async def test_a_large_blob_stays_if_a_record_comes_before_the_second_look(
         return await remove_if(digest, may_go, finish)
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.store.files, "remove_if", after_it_came)
+        patched.setattr(files_of(node), "remove_if", after_it_came)
         assert not (await node.objects.evict(digest)).is_dropped
     assert await node.has(digest)
     assert node.store.managed([digest]) == [True]
 
 
+@only_disk
 async def test_a_file_that_is_put_while_the_old_one_is_dropped_has_its_mark(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who puts it has set the mark, and who drops it takes that along, before the file appears."""
     digest = await node.put(SAFE, LARGE)
     loop = asyncio.get_running_loop()
-    take_over = node.store.files._take_over
+    take_over = files_of(node)._take_over
     dropped: list[Evicted] = []
 
     def after_a_drop(spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
@@ -189,7 +207,7 @@ async def test_a_file_that_is_put_while_the_old_one_is_dropped_has_its_mark(
             dropped.append(evicting.result(10))
         return take_over(spooled, digest, is_marked)
 
-    monkeypatch.setattr(node.store.files, "_take_over", after_a_drop)
+    monkeypatch.setattr(files_of(node), "_take_over", after_a_drop)
     await node.put(SAFE, LARGE)
     assert dropped[0].is_dropped
     assert await node.has(digest)

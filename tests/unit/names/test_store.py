@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tierce.blobs.catalogue import CLOUD_DATABASES
+from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.files import FilesStore
 from tierce.blobs.local import Disk, make_directories
+from tierce.blobs.marked import MarkedStore
 from tierce.blobs.space import SpaceGuard
+from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, NotFound
 from tierce.core.limits import PACK_LIMIT_BYTES
@@ -28,14 +33,16 @@ LARGE = b"large" * PACK_LIMIT_BYTES
 class Node:
     """A disk with blobs and records, and a clock that a test sets, in milliseconds."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_cloud: bool = False) -> None:
         make_directories(directory)
-        self.disk = Disk(
-            directory,
-            space=SpaceGuard(directory, reserve_bytes=0),
-            environment=Environment(directory / "lmdb", databases=DATABASES),
+        environment = Environment(directory / "lmdb", databases=(*DATABASES, *CLOUD_DATABASES))
+        space = SpaceGuard(directory, reserve_bytes=0)
+        self.disk: Disk | CloudDisk = (
+            CloudDisk(directory, open_bucket("memory:///"), space=space, environment=environment)
+            if is_cloud
+            else Disk(directory, space=space, environment=environment)
         )
-        self.store = self.disk.store
+        self.store: MarkedStore = self.disk.store
         self.now = 1_000
         self.store.marking.now = lambda: self.now
         self.index = LmdbIndex(self.disk.environment, "n", on_change=releasing(self.store))
@@ -67,9 +74,15 @@ class Node:
         return True
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    node = Node(tmp_path)
+def files_of(node: Node) -> FilesStore:
+    """Where a disk has large blobs."""
+    assert isinstance(node.disk, Disk)
+    return node.disk.store.files
+
+
+@pytest.fixture(params=["disk", "cloud"])
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    node = Node(tmp_path, is_cloud=request.param == "cloud")
     yield node
     await node.disk.close()
 
@@ -80,6 +93,7 @@ def damage(node: Node, key: str) -> None:
     write_now(node.disk.environment, lambda batch: batch.put(RECORDS, name, b"\x01\xc1"))
 
 
+only_disk = pytest.mark.parametrize("node", ["disk"], indirect=True)
 both_sizes = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 
 
@@ -185,11 +199,12 @@ async def test_a_refused_write_leaves_a_copy_to_be_collected_and_no_record(
     assert not await node.has(Digest.of(data))
 
 
+@only_disk
 async def test_a_blob_on_both_sides_of_the_border_goes_whole(node: Node) -> None:
     """The limit for packed blobs was changed between two puts."""
     digest = await node.put("key", SMALL)
     async with node.disk.spooler.holding(SMALL, "blake3") as spool:
-        await node.store.files.put(spool, managed=True)
+        await files_of(node).put(spool, managed=True)
     await node.delete("key")
     assert await node.collect(before=9_000) == [digest]
     assert not await node.has(digest)
@@ -295,11 +310,12 @@ async def test_a_blob_without_a_record_is_deleted_with_its_mark(
     assert not await node.objects.delete_blob(digest)
 
 
+@only_disk
 async def test_both_copies_of_a_blob_are_deleted(node: Node) -> None:
     """The limit for packed blobs was changed between two puts."""
     digest = await node.put_blob(SMALL)
     async with node.disk.spooler.holding(SMALL, "blake3") as spool:
-        await node.store.files.put(spool)
+        await files_of(node).put(spool)
     assert await node.objects.delete_blob(digest)
     assert not await node.has(digest)
 
@@ -333,6 +349,7 @@ async def test_deleting_beside_puts_of_the_same_content_leaves_no_record_without
     assert gone
 
 
+@only_disk
 @pytest.mark.parametrize("managed", [True, False])
 async def test_a_large_blob_put_anew_while_it_is_deleted_stays_what_it_was_put_as(
     node: Node, managed: bool, monkeypatch: pytest.MonkeyPatch
@@ -358,6 +375,7 @@ async def test_a_large_blob_put_anew_while_it_is_deleted_stays_what_it_was_put_a
     assert (await node.store.counts()).blobs == 1
 
 
+@only_disk
 @pytest.mark.parametrize("was_there", [True, False], ids=["again", "first"])
 @pytest.mark.parametrize("how", ["delete_blob", "delete", "collect"])
 async def test_a_managed_file_has_its_mark_whoever_removes_it_as_it_comes(
@@ -368,7 +386,7 @@ async def test_a_managed_file_has_its_mark_whoever_removes_it_as_it_comes(
     if was_there:
         await node.put_blob(LARGE, managed=True)
     loop = asyncio.get_running_loop()
-    take_over = node.store.files._take_over
+    take_over = files_of(node)._take_over
     calls = 0
 
     async def remove() -> None:
@@ -386,7 +404,7 @@ async def test_a_managed_file_has_its_mark_whoever_removes_it_as_it_comes(
             asyncio.run_coroutine_threadsafe(remove(), loop).result(10)
         return take_over(spooled, digest, is_marked)
 
-    monkeypatch.setattr(node.store.files, "_take_over", after_a_removal)
+    monkeypatch.setattr(files_of(node), "_take_over", after_a_removal)
     await node.put_blob(LARGE, managed=True)
     assert await node.has(digest)
     assert node.store.managed([digest]) == [True]
@@ -394,11 +412,12 @@ async def test_a_managed_file_has_its_mark_whoever_removes_it_as_it_comes(
     assert not await node.has(digest)
 
 
+@only_disk
 async def test_a_claim_is_not_undone_by_a_managed_put_that_looks_for_its_mark(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
-    take_over = node.store.files._take_over
+    take_over = files_of(node)._take_over
     calls = 0
 
     def after_a_plain_put(spooled: Path, digest: Digest, is_marked: bool) -> bool | None:
@@ -408,7 +427,7 @@ async def test_a_claim_is_not_undone_by_a_managed_put_that_looks_for_its_mark(
             asyncio.run_coroutine_threadsafe(node.put_blob(LARGE, managed=False), loop).result(10)
         return take_over(spooled, digest, is_marked)
 
-    monkeypatch.setattr(node.store.files, "_take_over", after_a_plain_put)
+    monkeypatch.setattr(files_of(node), "_take_over", after_a_plain_put)
     digest = await node.put_blob(LARGE, managed=True)
     assert node.store.managed([digest]) == [False]
     assert await node.collect(before=1 << 50) == []

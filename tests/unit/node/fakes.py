@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tierce.blobs.local import Collected
+from tierce.blobs.marked import Collected
 from tierce.blobs.memory import MemoryStore
 from tierce.blobs.space import Space, SpaceGuard
 from tierce.blobs.spool import Spool, Spooler

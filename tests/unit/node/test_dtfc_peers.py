@@ -344,10 +344,12 @@ FAULTS: dict[str, dict[str, Any]] = {
     "503": {"is_loading": True},
 }
 KINDS = st.sampled_from(sorted(FAULTS))
+SOON = 0.3
+"""Long enough for an honest peer on a busy machine, in seconds."""
 
 
 @given(faults=st.lists(st.tuples(KINDS, KINDS), max_size=3), place=st.none() | st.integers(0, 3))
-@settings(max_examples=15)
+@settings(max_examples=10)
 async def test_whatever_mixture_of_peers_there_is_the_bytes_are_right(
     tmp_path: Path, faults: list[tuple[str, str]], place: int | None
 ) -> None:
@@ -355,7 +357,7 @@ async def test_whatever_mixture_of_peers_there_is_the_bytes_are_right(
     if place is not None:
         servers.insert(place, DtfcPeer().has(FILE))
     digest = sha512(FILE)
-    async with asking(*servers, answer_seconds=0.05, stall_seconds=0.05) as peers:
+    async with asking(*servers, answer_seconds=SOON, stall_seconds=SOON) as peers:
         bench = LoadBench(tmp_path, hedge_seconds=0.01)
         bench.spools.blob_limit_bytes = 4 * MIB
         bench.sources = peers  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from tests.unit.node.object_bench import (
 )
 from tests.unit.node.record_nodes import flagged, passes
 
-from tierce.blobs.local import Collected
+from tierce.blobs.marked import Collected
 from tierce.blobs.spool import SpoolSource
 from tierce.core.digest import Digest
 from tierce.core.errors import Unavailable

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from tierce.cloud.retrying import Patience
 from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import MIB
 from tierce.testing.blob_contract import body
@@ -13,7 +14,6 @@ from tierce.testing.fault_proxy import FaultProxy, Mode
 from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
 from tierce.testing.upstream_contract import KEY, BytesSource, record_of
 from tierce.upstream.cloud import CloudUpstream, open_upstream
-from tierce.upstream.retrying import Patience
 
 PART_BYTES = 5 * MIB
 LARGE = body(2 * PART_BYTES + 100)

@@ -13,11 +13,11 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierce.cloud.failures import Passing
+from tierce.cloud.retrying import Patience
 from tierce.core.errors import Unavailable
 from tierce.testing.upstream_contract import BytesSource, record_of
 from tierce.upstream.cloud import open_upstream
-from tierce.upstream.failures import Passing
-from tierce.upstream.retrying import Patience
 from tierce.upstream.tags import (
     UPSTREAM_TAGS_COUNT,
     CantSign,

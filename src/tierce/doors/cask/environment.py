@@ -9,7 +9,7 @@ argument. Values are checked here only where Cask's rules differ from Tierce's; 
 import contextlib
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from tierce.core import kinds
 from tierce.core.errors import BadRequest
@@ -26,7 +26,7 @@ CASK_NAMES: dict[str, str] = {
     "CASK_BASE_URL": "`cask_base_url`",
     "CASK_UUID": "`node_id`; at least 8 characters",
     "CASK_WRITEABLE": "`read_only`, reversed; not set means read-only, as in Cask",
-    "CASK_BACKEND": "must be `disk`, or not set",
+    "CASK_BACKEND": "`disk`, or `s3` for a bucket as a Cask node has it; disk if not set",
     "CASK_DISK_BACKEND_ROOT": "`data`",
     "CASK_NEIGHBORS": "`join`; base URLs, with commas between them",
     "CASK_REPLICATION": "`replication`; less than 1 becomes 1",
@@ -43,12 +43,14 @@ CASK_NAMES: dict[str, str] = {
     "CASK_MAX_UPLOAD_SIZE": "`blob_limit_bytes`",
     "CASK_KEEP_FREE": "`reserve_bytes`",
     "CASK_GOSSIP_PORT": "port of `private`, where Tierce nodes talk; a free one if not set",
-    "CASK_S3_ACCESS_KEY": "not used: blobs are kept on disk",
-    "CASK_S3_SECRET_KEY": "not used: blobs are kept on disk",
-    "CASK_S3_BUCKET": "not used: blobs are kept on disk",
-    "CASK_DROPBOX_ACCESS_KEY": "not used: blobs are kept on disk",
-    "CASK_DROPBOX_SECRET_KEY": "not used: blobs are kept on disk",
-    "CASK_DROPBOX_TOKEN": "not used: blobs are kept on disk",
+    "CASK_S3_ACCESS_KEY": "`AWS_ACCESS_KEY_ID` of the bucket",
+    "CASK_S3_SECRET_KEY": "`AWS_SECRET_ACCESS_KEY` of the bucket",
+    "CASK_S3_BUCKET": "the bucket in `store`, with `store_layout` cask",
+    "CASK_S3_ENDPOINT": "the endpoint in `store`; Amazon's if not set",
+    "CASK_S3_REGION": "the region in `store`; as for AWS if not set",
+    "CASK_DROPBOX_ACCESS_KEY": "not used: see CASK_BACKEND",
+    "CASK_DROPBOX_SECRET_KEY": "not used: see CASK_BACKEND",
+    "CASK_DROPBOX_TOKEN": "not used: see CASK_BACKEND",
 }
 
 NODE_ID_MIN_CHARACTERS = 8
@@ -57,7 +59,9 @@ WRITE_TIMEOUT_SECONDS = 20
 # Nodes of one ring must agree on the points, and Cask's number is fixed.
 RING_POINTS = 16
 
-_BACKENDS_ELSEWHERE = ("s3", "dropbox")
+_BACKENDS = ("disk", "s3")
+_BACKENDS_ELSEWHERE = ("dropbox",)
+_S3_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 _GO_TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _GO_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _GO_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
@@ -109,6 +113,7 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
         flags["scrub_interval_seconds"] = _given(_AAE_DEFAULT_SECONDS, "CASK_AAE_INTERVAL")
     if "CASK_NEIGHBORS" in cask:
         flags["join"] = _given(_neighbors(cask["CASK_NEIGHBORS"]), "CASK_NEIGHBORS")
+    flags |= _store(cask)
     flags["ring_points"] = Given(RING_POINTS, "the ring of Cask")
     notes: list[str] = []
     flags["listen"] = _listen(cask, notes)
@@ -117,7 +122,43 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
     flags |= _workers(cask, notes) | _timeouts(cask, notes)
     unused = [name for name in CASK_NAMES if name in cask and "not used" in CASK_NAMES[name]]
     notes += [f"{name} is {CASK_NAMES[name]}." for name in unused]
+    if cask.get("CASK_BACKEND") != "s3":
+        names = [name for name in cask if name.startswith("CASK_S3_")]
+        notes += [f"{name} is not used without CASK_BACKEND=s3." for name in names]
     return flags, notes
+
+
+def s3_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which a bucket's credentials are found, from those that Cask had for them."""
+    if environ.get("CASK_BACKEND", "").strip() != "s3":
+        return {}
+    names = {
+        "CASK_S3_ACCESS_KEY": "AWS_ACCESS_KEY_ID",
+        "CASK_S3_SECRET_KEY": "AWS_SECRET_ACCESS_KEY",
+    }
+    return {ours: environ[name].strip() for name, ours in names.items() if environ.get(name)}
+
+
+def _store(cask: Mapping[str, str]) -> dict[str, Given]:
+    """The bucket of a node with the backend S3."""
+    if cask.get("CASK_BACKEND") != "s3":
+        return {}
+    bucket = cask.get("CASK_S3_BUCKET", "")
+    if not _S3_BUCKET.fullmatch(bucket):
+        raise BadRequest(
+            f"CASK_S3_BUCKET={quoted(bucket)} is not a bucket",
+            hint="CASK_BACKEND=s3 needs the name of the bucket that the blobs are in.",
+        )
+    options = {
+        name: cask[variable]
+        for name, variable in (("endpoint", "CASK_S3_ENDPOINT"), ("region", "CASK_S3_REGION"))
+        if variable in cask
+    }
+    query = f"?{urlencode(options, safe=':/')}" if options else ""
+    return {
+        "store": _given(f"s3://{bucket}{query}", "CASK_S3_BUCKET"),
+        "store_layout": _given("cask", "CASK_BACKEND"),
+    }
 
 
 def _given(value: object, name: str) -> Given:
@@ -147,13 +188,13 @@ def _neighbors(text: str) -> list[str]:
 def _check(cask: Mapping[str, str]) -> None:
     """Rules of Cask's that Tierce's own settings don't have."""
     backend = cask.get("CASK_BACKEND", "disk")
-    if backend != "disk":
-        known = ("disk", *_BACKENDS_ELSEWHERE)
+    if backend not in _BACKENDS:
+        known = (*_BACKENDS, *_BACKENDS_ELSEWHERE)
         reason = "is not a backend"
-        hint = did_you_mean(backend, known, "Write disk.")
+        hint = did_you_mean(backend, known, "Write disk or s3.")
         if backend in _BACKENDS_ELSEWHERE:
-            reason = "is not there in this version, which keeps blobs on disk"
-            hint = "Write CASK_BACKEND=disk, and a directory in CASK_DISK_BACKEND_ROOT."
+            reason = "is not there in this version"
+            hint = "Write CASK_BACKEND=disk, and a directory in CASK_DISK_BACKEND_ROOT; or s3."
         raise BadRequest(f"CASK_BACKEND={quoted(backend)} {reason}", hint=hint)
     uuid = cask.get("CASK_UUID")
     if uuid is not None and len(uuid) < NODE_ID_MIN_CHARACTERS:

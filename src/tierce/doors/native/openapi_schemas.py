@@ -206,6 +206,10 @@ SCHEMAS: Json = {
                                 "items": ref("schemas", "Member"),
                                 "description": "The nodes that this one knows, itself among them.",
                             },
+                            "store": {
+                                "type": ["object", "null"],
+                                "description": "The bucket that keeps its blobs, if one does.",
+                            },
                         },
                         required=["scrub"],
                     ),

@@ -9,8 +9,8 @@ from tierce.core.errors import BadRequest
 from tierce.core.limits import WORKERS_MAX
 from tierce.core.listen import Listen
 from tierce.core.resolve import Resolved, resolve
-from tierce.core.settings import Settings
-from tierce.doors.cask.environment import CASK_NAMES, from_cask_environment
+from tierce.core.settings import Settings, shown
+from tierce.doors.cask.environment import CASK_NAMES, from_cask_environment, s3_credentials
 
 LEAST = {"CASK_PORT": "8080", "CASK_WRITEABLE": "true", "CASK_CLUSTER_SECRET": "sesame"}
 TLS = {"CASK_BASE_URL": "https://h:1", "CASK_SSL_CERTIFICATE": "c.pem", "CASK_SSL_KEY": "k.pem"}
@@ -172,7 +172,12 @@ def test_both_names_of_the_certificate_may_name_the_same_file() -> None:
         ({"CASK_UUID": "1234567"}, "CASK_UUID='1234567'", "uuidgen"),
         ({"CASK_UUID": "1234/5678"}, "CASK_UUID", "slash"),
         ({"CASK_UUID": "1234\n5678"}, "CASK_UUID", "control"),
-        ({"CASK_BACKEND": "s3"}, "CASK_BACKEND='s3' is not there", "CASK_BACKEND=disk"),
+        ({"CASK_BACKEND": "s3"}, "CASK_S3_BUCKET='' is not a bucket", "name of the bucket"),
+        (
+            {"CASK_BACKEND": "s3", "CASK_S3_BUCKET": "a/b?secret_access_key=x"},
+            "is not a bucket",
+            "name of the bucket",
+        ),
         ({"CASK_BACKEND": "dropbox"}, "CASK_BACKEND='dropbox' is not there", "=disk"),
         ({"CASK_BACKEND": "disc"}, "CASK_BACKEND='disc' is not a", "Did you mean disk?"),
         ({"CASK_NEIGHBORS": "10.0.0.1:7946"}, "CASK_NEIGHBORS", "http://"),
@@ -234,3 +239,25 @@ def test_origins_name_the_variable() -> None:
     assert origins["read_only"] == "CASK_WRITEABLE, which is not set"
     assert origins["header_timeout_seconds"] == "default of CASK_READ_TIMEOUT"
     assert origins["data"] == "default"
+
+
+def test_a_bucket_is_used_as_a_cask_node_left_it() -> None:
+    bucket = {
+        "CASK_BACKEND": "s3",
+        "CASK_S3_BUCKET": "blobs",
+        "CASK_S3_ACCESS_KEY": "key",
+        "CASK_S3_SECRET_KEY": "very secret",
+    }
+    found = settings_of(**bucket)
+    assert (found.store, found.store_layout) == ("s3://blobs", "cask")
+    found = settings_of(
+        **bucket, CASK_S3_ENDPOINT="http://127.0.0.1:9000", CASK_S3_REGION="eu-west-1"
+    )
+    assert found.store == "s3://blobs?endpoint=http://127.0.0.1:9000&region=eu-west-1"
+    assert "very secret" not in str(shown(found))
+    assert s3_credentials(bucket) == {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "very secret",
+    }
+    assert s3_credentials({**bucket, "CASK_BACKEND": "disk"}) == {}
+    assert settings_of(**{**bucket, "CASK_BACKEND": "disk"}).store == ""

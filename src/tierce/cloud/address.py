@@ -1,4 +1,4 @@
-"""The URL of an upstream, read into the options of an OpenDAL service. Pure; names no file, no network.
+"""The URL of an upstream or a store, read into the options of an OpenDAL service. Pure.
 
 ``SERVICE://PLACE/PREFIX?option=value``: the place is the bucket (a container, or a host), the prefix
 goes before every key, and the query holds further options of the service, by OpenDAL's names. Secrets
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from opendal import config as opendal_config
 
+from tierce.cloud.failures import UPSTREAM
 from tierce.core.errors import BadRequest
 
 DEFAULT_REGION = "us-east-1"
@@ -41,22 +42,25 @@ class Address(NamedTuple):
     shown: str
 
 
-def parse_address(url: str, environ: Mapping[str, str]) -> Address:
-    """Read a URL; secrets of other services than S3 come from ``environ``. Raises BadRequest."""
+def parse_address(url: str, environ: Mapping[str, str], what: str = UPSTREAM) -> Address:
+    """Read a URL; secrets of other services than S3 come from ``environ``. Raises BadRequest.
+
+    ``what`` is as in failures.py.
+    """
     try:
         parts = urlsplit(url)
         given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        raise _bad_url("the upstream's URL can't be read") from None
+        raise _bad_url(f"the {what}'s URL can't be read") from None
     service = parts.scheme
-    known = _known_options(service)
-    _check_options(service, given, known)
+    known = _known_options(service, what)
+    _check_options(service, given, known, what)
     if "@" in parts.netloc or any("@" in value for name, value in given if name == "endpoint"):
         raise BadRequest(
-            "the upstream's URL has a user's name or password in it",
+            f"the {what}'s URL has a user's name or password in it",
             hint=_secret_hint(service, "password"),
         )
-    options = _place(service, parts.netloc, unquote(parts.path), known)
+    options = _place(service, parts.netloc, unquote(parts.path), known, what)
     options.update(given)
     if service == "s3":
         options.setdefault("region", _first(environ, _S3_REGIONS) or DEFAULT_REGION)
@@ -70,7 +74,7 @@ def parse_address(url: str, environ: Mapping[str, str]) -> Address:
     return Address(service, options, f"{service}://{parts.netloc}{parts.path}{query}")
 
 
-def _known_options(service: str) -> frozenset[str]:
+def _known_options(service: str, what: str) -> frozenset[str]:
     """The names of a service's options. Raises BadRequest for a service that there is not."""
     services: dict[str, Any] = {
         name.removesuffix("Config").lower(): each
@@ -79,15 +83,17 @@ def _known_options(service: str) -> frozenset[str]:
     }
     found = services.get(service.replace("-", ""))
     if found is None:
-        raise _bad_url(f"{service[:40]!a} is no service that an upstream can be on")
+        raise _bad_url(f"{service[:40]!a} is no service that the {what} can be on")
     return frozenset(found.__required_keys__ | found.__optional_keys__) - {"scheme", "root"}
 
 
-def _check_options(service: str, given: list[tuple[str, str]], known: frozenset[str]) -> None:
+def _check_options(
+    service: str, given: list[tuple[str, str]], known: frozenset[str], what: str
+) -> None:
     for name, _ in given:
         if name != "credential_path" and _SECRET.search(name):
             raise BadRequest(
-                f"the upstream's URL has the secret {name[:40]!a} in it",
+                f"the {what}'s URL has the secret {name[:40]!a} in it",
                 hint=_secret_hint(service, name),
             )
         if name not in known:
@@ -98,7 +104,9 @@ def _check_options(service: str, given: list[tuple[str, str]], known: frozenset[
             )
 
 
-def _place(service: str, netloc: str, path: str, known: frozenset[str]) -> dict[str, str]:
+def _place(
+    service: str, netloc: str, path: str, known: frozenset[str], what: str
+) -> dict[str, str]:
     """The options that the part before the query stands for."""
     options = {"root": path} if path.strip("/") else {}
     if service in _HOSTS:
@@ -106,15 +114,15 @@ def _place(service: str, netloc: str, path: str, known: frozenset[str]) -> dict[
     option = _PLACES.get(service, "bucket")
     if option in known:
         if not netloc:
-            raise _bad_url(f"the upstream's URL names no {option}")
+            raise _bad_url(f"the {what}'s URL names no {option}")
         return {**options, option: netloc}
     if netloc:
         raise BadRequest(
-            f"the upstream's URL names {netloc[:40]!a}, and {service} has no such thing",
+            f"the {what}'s URL names {netloc[:40]!a}, and {service} has no such thing",
             hint=f"Write {service}:///PREFIX with three slashes, and options after a question mark.",
         )
     if service == "fs" and not options:
-        raise _bad_url("the upstream's URL names no directory")
+        raise _bad_url(f"the {what}'s URL names no directory")
     return options
 
 

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from opendal import exceptions
 
+from tierce.cloud.failures import Passing, translate
+from tierce.cloud.retrying import Patience, Retrying
 from tierce.core.errors import (
     BadRequest,
     NotFound,
@@ -14,8 +16,6 @@ from tierce.core.errors import (
     Unavailable,
 )
 from tierce.testing.virtual_time import run
-from tierce.upstream.failures import Passing, translate
-from tierce.upstream.retrying import Patience, Retrying
 
 PATIENCE = Patience(
     attempts=4,

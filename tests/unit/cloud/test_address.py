@@ -2,8 +2,8 @@
 
 import pytest
 
+from tierce.cloud.address import parse_address
 from tierce.core.errors import BadRequest
-from tierce.upstream.address import parse_address
 from tierce.upstream.cloud import open_upstream
 
 

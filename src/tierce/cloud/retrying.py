@@ -1,11 +1,11 @@
-"""How often and how long an upstream is asked, and when it is left alone for a while.
+"""How often and how long a service is asked, and when it is left alone for a while.
 
 What may pass is tried again, after a pause that doubles each time and is cut by chance, so that
 nodes that failed together don't return together. Every attempt has a bound by progress, and new ones
 begin within a bounded time only. After several failures in a row the circuit opens: for some seconds
-each request fails at once, so that a dead upstream holds up nobody; then one is let through to try.
+each request fails at once, so that a dead service holds up nobody; then one is let through to try.
 
-What the upstream answered, if only by "no", is no failure of it. All times are the event loop's.
+What the service answered, if only by "no", is no failure of it. All times are the event loop's.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tierce.cloud.failures import OPENDAL_ERRORS, UPSTREAM, Passing, timed_out, translate
 from tierce.core.errors import TierceError, Unavailable
 from tierce.core.limits import KIB
-from tierce.upstream.failures import OPENDAL_ERRORS, Passing, timed_out, translate
 
 T = TypeVar("T")
 
-UPSTREAM_ATTEMPTS = 5
-UPSTREAM_BACKOFF_MIN_SECONDS = 0.2
-UPSTREAM_BACKOFF_MAX_SECONDS = 5.0
-UPSTREAM_TOTAL_SECONDS = 30.0
-UPSTREAM_STALL_SECONDS = 10.0
-UPSTREAM_MIN_BYTES_PER_SECOND = 64 * KIB
-UPSTREAM_CIRCUIT_FAILURES = 5
-UPSTREAM_CIRCUIT_SECONDS = 10.0
+CLOUD_ATTEMPTS = 5
+CLOUD_BACKOFF_MIN_SECONDS = 0.2
+CLOUD_BACKOFF_MAX_SECONDS = 5.0
+CLOUD_TOTAL_SECONDS = 30.0
+CLOUD_STALL_SECONDS = 10.0
+CLOUD_MIN_BYTES_PER_SECOND = 64 * KIB
+CLOUD_CIRCUIT_FAILURES = 5
+CLOUD_CIRCUIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Patience:
     how much of one request has gone out.
     """
 
-    attempts: int = UPSTREAM_ATTEMPTS
-    backoff_min_seconds: float = UPSTREAM_BACKOFF_MIN_SECONDS
-    backoff_max_seconds: float = UPSTREAM_BACKOFF_MAX_SECONDS
-    total_seconds: float = UPSTREAM_TOTAL_SECONDS
-    stall_seconds: float = UPSTREAM_STALL_SECONDS
-    min_bytes_per_second: float = UPSTREAM_MIN_BYTES_PER_SECOND
-    circuit_failures: int = UPSTREAM_CIRCUIT_FAILURES
-    circuit_seconds: float = UPSTREAM_CIRCUIT_SECONDS
+    attempts: int = CLOUD_ATTEMPTS
+    backoff_min_seconds: float = CLOUD_BACKOFF_MIN_SECONDS
+    backoff_max_seconds: float = CLOUD_BACKOFF_MAX_SECONDS
+    total_seconds: float = CLOUD_TOTAL_SECONDS
+    stall_seconds: float = CLOUD_STALL_SECONDS
+    min_bytes_per_second: float = CLOUD_MIN_BYTES_PER_SECOND
+    circuit_failures: int = CLOUD_CIRCUIT_FAILURES
+    circuit_seconds: float = CLOUD_CIRCUIT_SECONDS
 
     def body_seconds(self, size: int) -> float:
         """The longest that one request may take whose body has ``size`` bytes."""
@@ -60,10 +60,11 @@ class Patience:
 
 
 class Circuit:
-    """Counts failures in a row, and says when the upstream is left alone."""
+    """Counts failures in a row, and says when the service is left alone."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, what: str = UPSTREAM) -> None:
         self._patience = patience
+        self._what = what
         self._open_until = 0.0
         self._last_success = 0.0
         self._last_failure = 0.0
@@ -88,21 +89,21 @@ class Circuit:
         left = self._open_until - _now()
         if left > 0:
             raise Unavailable(
-                "the upstream failed several times in a row, and is left alone for a while; the last:"
-                f" {self.last_error}",
-                hint=f"Look at the upstream's status; it is asked again in {left:.0f} s.",
+                f"the {self._what} failed several times in a row, and is left alone for a while;"
+                f" the last: {self.last_error}",
+                hint=f"Look at the {self._what}'s status; it is asked again in {left:.0f} s.",
             )
         # This request tries it out; if it never ends, another may after as long again.
         self._open_until = _now() + self._patience.circuit_seconds
 
     def succeeded(self) -> None:
-        """The upstream answered."""
+        """The service answered."""
         self.failures_in_a_row = 0
         self.succeeded_count += 1
         self._last_success = _now()
 
     def failed(self, error: TierceError) -> None:
-        """The upstream failed."""
+        """The service failed."""
         self.failures_in_a_row += 1
         self.failed_count += 1
         self.last_error = error.message
@@ -126,11 +127,18 @@ class Circuit:
 
 
 class Retrying:
-    """Runs requests within the bounds, through one circuit."""
+    """Runs requests within the bounds, through one circuit. ``what`` is as in failures.py."""
 
-    def __init__(self, patience: Patience, *, luck: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        *,
+        what: str = UPSTREAM,
+        luck: Callable[[], float] = random.random,
+    ) -> None:
         self.patience = patience
-        self.circuit = Circuit(patience)
+        self.what = what
+        self.circuit = Circuit(patience, what)
         self._luck = luck
 
     async def run(
@@ -172,11 +180,11 @@ class Retrying:
             async with asyncio.timeout(limit):
                 answer = await attempt()
         except TimeoutError:
-            failure: TierceError = timed_out(doing, limit)
+            failure: TierceError = timed_out(doing, limit, self.what)
         except Passing as error:
             failure = error
         except OPENDAL_ERRORS as error:
-            failure = translate(error, doing)
+            failure = translate(error, doing, self.what)
         else:
             if not is_step:
                 self.circuit.succeeded()

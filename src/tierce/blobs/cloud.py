@@ -1,0 +1,371 @@
+"""A node's store in the cloud: bytes in a bucket, and all that is known of them in the node's index.
+
+catalogue.py says how rows and objects go together. An upload is acknowledged when the service has the
+whole object and the row is committed; a deletion when the row is gone, and the object follows. What a
+crash or a failure leaves over is seen to by ``tend``, which one process of the node runs.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from tierce.blobs import catalogue
+from tierce.blobs.catalogue import Row
+from tierce.blobs.cloud_checking import Checking
+from tierce.blobs.cloud_clearing import Clearing
+from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_reading import CloudBlob
+from tierce.blobs.cloud_uploading import Uploads
+from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.holds import Holds
+from tierce.blobs.marked import Collected, Referred
+from tierce.blobs.marks import (
+    Marking,
+    blob_of,
+    claim,
+    claim_all,
+    drop,
+    is_due,
+    key_of,
+    loose_before,
+    managed_of,
+)
+from tierce.blobs.packed import SmallBlob, digest_of
+from tierce.blobs.quarantine import Quarantine
+from tierce.blobs.read_cache import ReadCache
+from tierce.blobs.spool import Spool
+from tierce.blobs.store import BlobInfo, Counts, OpenBlob
+from tierce.cloud.bucket import Bucket
+from tierce.core.digest import Digest
+from tierce.core.errors import Corrupt, NotFound, Unavailable, from_os_error
+from tierce.core.limits import (
+    CLOUD_POLL_SECONDS,
+    CLOUD_RANGE_BYTES,
+    CLOUD_SETTLE_SECONDS,
+    CLOUD_WAIT_SECONDS,
+    CLOUD_WHOLE_READ_BYTES,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_serial = itertools.count()
+
+
+class CloudStore:
+    """The MarkedStore of a bucket (marked.py). Close it before its environment.
+
+    Blobs up to ``whole_bytes`` are read by one request.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        environment: Environment,
+        quarantine: Quarantine,
+        holds: Holds,
+        pool: Executor,
+        marking: Marking | None = None,
+        layout: Layout = "tierce",
+        whole_bytes: int = CLOUD_WHOLE_READ_BYTES,
+        range_bytes: int = CLOUD_RANGE_BYTES,
+        settle_seconds: float = CLOUD_SETTLE_SECONDS,
+        cache: ReadCache | None = None,
+    ) -> None:
+        self.bucket = bucket
+        self.layout = layout
+        self.marking = marking or Marking()
+        self.marking.places.append(catalogue.has_in)
+        self._environment = environment
+        self._holds = holds
+        self.cache = cache
+        self._pool = pool
+        self._uploads = Uploads(
+            bucket,
+            environment,
+            layout,
+            settle_seconds=settle_seconds,
+            now=lambda: self.marking.now(),
+        )
+        self._clearing = Clearing(
+            bucket,
+            environment,
+            holds,
+            layout,
+            settle_seconds=settle_seconds,
+            now=lambda: self.marking.now(),
+        )
+        self.checking = Checking(
+            bucket,
+            environment,
+            quarantine,
+            pool,
+            self._clearing,
+            layout,
+            whole_bytes=whole_bytes,
+            range_bytes=range_bytes,
+        )
+
+    async def aclose(self) -> None:
+        """Give up what is under way in the background; the next start goes on with it."""
+        self._uploads.is_closed = True
+        await self._clearing.aclose()
+        if self.cache is not None:
+            self.cache.close()
+
+    # Putting
+
+    async def put(self, spool: Spool, *, managed: bool | None = False) -> bool:
+        def finish(batch: WriteBatch, row: Row, sums: bytes | None, name: bytes) -> bool:
+            self._mark(batch, spool.digest, managed, is_loose=True)
+            return catalogue.put_in(batch, spool.digest, row, sums, name)
+
+        return await self._uploads.put(spool, finish)
+
+    async def put_along(
+        self, spool: Spool, change: Callable[[WriteBatch], T], *, is_loose: bool = False
+    ) -> T:
+        def finish(batch: WriteBatch, row: Row, sums: bytes | None, name: bytes) -> T:
+            result = change(batch)
+            self._mark(batch, spool.digest, True, is_loose=is_loose)
+            catalogue.put_in(batch, spool.digest, row, sums, name)
+            return result
+
+        return await self._uploads.put(spool, finish)
+
+    def _mark(
+        self, batch: WriteBatch, digest: Digest, managed: bool | None, *, is_loose: bool
+    ) -> None:
+        was_there = catalogue.has_in(batch, digest)
+        self.marking.put(
+            batch, digest, managed, is_loose=is_loose, at=catalogue.has_in, was_there=was_there
+        )
+
+    # Removing
+
+    async def claim(self, digests: Sequence[Digest]) -> None:
+        await claim_all(self._environment, digests)
+
+    def managed(self, digests: Sequence[Digest]) -> list[bool]:
+        return managed_of(self._environment, digests)
+
+    async def delete(self, digest: Digest) -> bool:
+        return await self.delete_unless(digest, lambda batch, digest: None)
+
+    async def delete_unless(
+        self, digest: Digest, check: Callable[[WriteBatch, Digest], None]
+    ) -> bool:
+        def change(batch: WriteBatch) -> bool:
+            check(batch, digest)
+            return _remove(batch, digest) is not None
+
+        removed = await self._environment.write(change)
+        if removed:
+            await self._removed([digest])
+        return removed
+
+    async def evict(self, digest: Digest, may_go: Callable[[WriteBatch], bool]) -> int | None:
+        def change(batch: WriteBatch) -> int | None:
+            row = catalogue.row_in(batch, digest)
+            if row is None or not may_go(batch):
+                return None
+            _remove(batch, digest)
+            return row.size
+
+        size = await self._environment.write(change)
+        if size is not None:
+            await self._removed([digest])
+        return size
+
+    async def collect(self, before: int, limit: int, is_referred_to: Referred) -> Collected:
+        removed: list[Digest] = []
+
+        def sweep(batch: WriteBatch) -> int:
+            entries = loose_before(batch, before, limit)
+            for entry in entries:
+                digest = digest_of(blob_of(entry))
+                if (
+                    digest is not None
+                    and is_due(batch, entry)
+                    and not is_referred_to(batch, digest)
+                ):
+                    if _remove(batch, digest) is not None:
+                        removed.append(digest)
+                    claim(batch, blob_of(entry))  # there may be a mark alone, of a bad copy
+                drop(batch, entry)
+            return len(entries)
+
+        seen = await self._environment.write(sweep)
+        await self._removed(removed)
+        return Collected(seen, removed)
+
+    async def _removed(self, digests: Sequence[Digest]) -> None:
+        if self.cache is not None:
+            for digest in digests:
+                await self.cache.drop(digest)
+        await self._clearing.clear(digests)
+
+    async def tend(self) -> None:
+        """Once: see to what uploads and deletions have left over (Clearing.tend)."""
+        await self._clearing.tend()
+
+    async def end_uploads(self) -> None:
+        """At a start: none of the uploads that were begun is under way any more."""
+        await self._clearing.end_uploads(lambda pid: True)
+
+    async def is_missing(self, digest: Digest, is_old: Callable[[Row], bool]) -> bool:
+        """See to a blob that the bucket's listing lacks; True if it is here no more.
+
+        ``is_old``: it was put so long ago that it should be in the listing.
+        """
+        row = self._row(digest)
+        if row is None or not is_old(row):
+            return False
+        with contextlib.suppress(NotFound):
+            await self.bucket.look(path_of(digest, self.layout))
+            return False
+        return await self.checking.bad(digest, row)
+
+    # Reading
+
+    def _row(self, digest: Digest) -> Row | None:
+        with self._environment.snapshot() as batch:
+            return catalogue.row_in(batch, digest)
+
+    def _here(self, digest: Digest) -> Row:
+        row = self._row(digest)
+        if row is None:
+            raise NotFound(f"{digest} is not here")
+        return row
+
+    async def open(self, digest: Digest) -> OpenBlob:
+        row = self._here(digest)
+        if row.size > self.checking.whole_bytes:
+            return await self._open_large(digest)
+        while True:
+            data = await self._read_small(digest, row)
+            if data is not None:
+                return SmallBlob(digest, data)
+            if await self.checking.bad(digest, row):
+                raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
+            row = self._here(digest)  # it was replaced meanwhile
+
+    async def _read_small(self, digest: Digest, row: Row) -> bytes | None:
+        if self.cache is None:
+            return await self.checking.read_small(digest, row)
+        data = await self.cache.get(digest)
+        if data is None:
+            data = await self.checking.read_small(digest, row)
+            if data is not None:
+                await self.cache.put(digest, data)
+        return data
+
+    async def _open_large(self, digest: Digest) -> CloudBlob:
+        hold = await self._hold(digest)
+        try:
+            with self._environment.snapshot() as batch:
+                sums = catalogue.sums_in(batch, digest)
+            row = self._here(digest)
+        except BaseException:
+            self._holds.release(digest, hold)
+            raise
+        found = self.checking.large(digest, row, sums)
+        return CloudBlob(found, _Reading(self, digest, row, hold))
+
+    async def _hold(self, digest: Digest) -> int:
+        deadline = asyncio.get_running_loop().time() + CLOUD_WAIT_SECONDS
+        while True:
+            self._here(digest)
+            try:
+                hold = self._holds.share(digest)
+            except OSError as error:
+                raise from_os_error(error, "reading a blob") from error
+            if hold is not None:
+                return hold
+            if asyncio.get_running_loop().time() >= deadline:
+                raise Unavailable(f"{digest} is being replaced", hint="Ask again.")
+            await asyncio.sleep(CLOUD_POLL_SECONDS)
+
+    async def read_no_more(self, digest: Digest, hold: int) -> None:
+        """A large blob was closed; if it is gone, its object goes now."""
+        self._holds.release(digest, hold)
+        if self._row(digest) is None:
+            await self._clearing.clear([digest])
+
+    async def stat(self, digest: Digest) -> int:
+        return self._here(digest).size
+
+    async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        def look(batch: WriteBatch) -> list[int | None]:
+            rows = [catalogue.row_in(batch, digest) for digest in digests]
+            return [None if row is None else row.size for row in rows]
+
+        return await self.reading(look)
+
+    async def reading(self, look: Callable[[WriteBatch], T]) -> T:
+        def read() -> T:
+            with self._environment.snapshot() as batch:
+                return look(batch)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, read)
+
+    async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._pool, catalogue.listed, self._environment, after, limit
+        )
+
+    async def counts(self) -> Counts:
+        return self._environment.counts(catalogue.KIND)
+
+    async def set_counts(self, counts: Counts) -> None:
+        """Replace the counts by those of a full walk."""
+        await self._environment.write(lambda batch: batch.set_counts(catalogue.KIND, counts))
+
+    # Verifying
+
+    async def verify(self, digest: Digest, *, repair: bool) -> int:
+        row = self._here(digest)
+        if await self.checking.is_good(digest, row, repair=repair):
+            return row.size
+        await self.checking.check_owner()
+        if self._row(digest) != row or (repair and not await self.checking.bad(digest, row)):
+            raise Unavailable(f"{digest} was replaced while it was verified", hint="Ask again.")
+        raise Corrupt(
+            f"the copy of {digest} is missing in the store, or damaged",
+            hint="Run tierce doctor --repair, and put the blob again from a good copy.",
+        )
+
+
+class _Reading:
+    """What a reader of a large blob tells its store (cloud_reading.Found)."""
+
+    def __init__(self, store: CloudStore, digest: Digest, row: Row, hold: int) -> None:
+        self._store = store
+        self._digest = digest
+        self._row = row
+        self._hold: int | None = hold
+
+    async def bad(self) -> bool:
+        return await self._store.checking.bad(self._digest, self._row)
+
+    async def sums(self, sums: bytes) -> None:
+        await self._store.checking.keep_sums(self._digest, sums)
+
+    async def closed(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            await self._store.read_no_more(self._digest, hold)
+
+
+def _remove(batch: WriteBatch, digest: Digest) -> Row | None:
+    """Remove a blob and its mark, if it is here."""
+    row = catalogue.remove_in(batch, digest)
+    if row is not None:
+        claim(batch, key_of(digest))
+    return row

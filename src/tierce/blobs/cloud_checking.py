@@ -1,0 +1,132 @@
+"""Is a blob's object in the cloud what it should be? And what becomes of one that is not."""
+
+import contextlib
+import logging
+from concurrent.futures import Executor
+
+from tierce.blobs import catalogue
+from tierce.blobs.catalogue import Row
+from tierce.blobs.cloud_clearing import Clearing
+from tierce.blobs.cloud_names import OWNER_PATH, Layout, path_of
+from tierce.blobs.cloud_reading import Object
+from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.layout import SUM_BYTES, chunk_count
+from tierce.blobs.quarantine import Quarantine
+from tierce.cloud.bucket import Bucket
+from tierce.core.digest import Digest
+from tierce.core.errors import NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class Checking:
+    """Reads objects by the rows of the catalogue. Those up to ``whole_bytes`` are read at once."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        environment: Environment,
+        quarantine: Quarantine,
+        pool: Executor,
+        clearing: Clearing,
+        layout: Layout,
+        *,
+        whole_bytes: int,
+        range_bytes: int,
+    ) -> None:
+        self._bucket = bucket
+        self._environment = environment
+        self._quarantine = quarantine
+        self._pool = pool
+        self._clearing = clearing
+        self._layout = layout
+        self.range_bytes = range_bytes
+        self.whole_bytes = whole_bytes
+
+    async def read_small(self, digest: Digest, row: Row) -> bytes | None:
+        """A whole blob; None if its object is missing, or wrong twice in a row: see :meth:`bad`."""
+        for _ in range(2):
+            try:
+                data = await self._bucket.read(path_of(digest, self._layout), 0, row.size)
+            except NotFound:
+                return None
+            if digest.fits(data):
+                return data
+        return None
+
+    def large(self, digest: Digest, row: Row, sums: bytes | None) -> Object:
+        """A large blob's object, and its checksums if they can be those of a blob of its size."""
+        if sums is not None and len(sums) != SUM_BYTES * chunk_count(row.size):
+            sums = None
+        return Object(
+            self._bucket,
+            path_of(digest, self._layout),
+            digest,
+            row.size,
+            sums,
+            self._pool,
+            range_bytes=self.range_bytes,
+        )
+
+    async def is_good(self, digest: Digest, row: Row, *, repair: bool) -> bool:
+        """Read the whole. With ``repair`` checksums that are missing or wrong are made anew."""
+        if row.size <= self.whole_bytes:
+            return await self.read_small(digest, row) is not None
+        with self._environment.snapshot() as batch:
+            known = catalogue.sums_in(batch, digest)
+        try:
+            sums = await self.large(digest, row, None).examine()
+        except NotFound:
+            return False
+        if sums is not None and sums != known and repair:
+            await self.keep_sums(digest, sums)
+        return sums is not None
+
+    async def keep_sums(self, digest: Digest, sums: bytes) -> None:
+        """Write down the checksums of a large blob."""
+        await self._environment.write(
+            lambda batch: catalogue.set_sums_in(batch, digest, sums), len(sums)
+        )
+
+    async def check_owner(self) -> None:
+        """See that the bucket is the one it was, before it is believed that objects are missing."""
+        try:
+            await self._bucket.look(OWNER_PATH)
+        except NotFound:
+            raise Unavailable(
+                f"{OWNER_PATH} is missing in the store: it is not the bucket that it was",
+                hint="Check the setting store, and that the bucket was not emptied.",
+            ) from None
+
+    async def bad(self, digest: Digest, row: Row) -> bool:
+        """A blob's object is bad or missing: it is here no more. False if that is not so any more.
+
+        Its mark stays, for the copy that is made again. What is left of it goes to quarantine: here
+        if it is small, in the bucket if the service can copy.
+        """
+        await self.check_owner()
+        data = b"It is in the bucket of the store, under quarantine/, if the service can copy.\n"
+        if row.size <= self.whole_bytes:
+            data = b""
+            with contextlib.suppress(NotFound):
+                found = await self._bucket.look(path_of(digest, self._layout))
+                data = await self._bucket.read(found.path, 0, min(found.size, self.whole_bytes))
+                if digest.fits(data):
+                    return False  # it came damaged twice, and the third time it is right
+
+        def change(batch: WriteBatch) -> bool:
+            if catalogue.row_in(batch, digest) != row:
+                return False
+            try:
+                self._quarantine.take_bytes(digest, data)
+            except OSError:
+                # It stays where it is, and is found bad again by whoever reads it.
+                log.exception("the bad copy of %s could not be moved to quarantine", digest)
+                return False
+            catalogue.remove_in(batch, digest, is_bad=True)
+            return True
+
+        is_removed = await self._environment.write(change)
+        if is_removed:
+            await self._clearing.clear([digest])
+        return is_removed

@@ -1,0 +1,212 @@
+"""Reading a large blob from the cloud, so that no wrong byte leaves it.
+
+Its bytes come in ranges, the next while one is passed on, and each is checked against the checksums of
+its chunks, as those of a file are (file_reading.py). Where there are none, as of a blob that is known
+from a listing only, a part is read after the whole was, once; that makes the checksums. What does not
+fit is asked for again, as the way here may have damaged it. If it is wrong again, the digest of the
+whole decides.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import NoReturn, Protocol, TypeVar
+
+from tierce.blobs import layout
+from tierce.cloud.bucket import Bucket
+from tierce.core.digest import Digest, Hasher, new_hasher
+from tierce.core.errors import Corrupt, NotFound, Unavailable
+from tierce.core.limits import CHUNK_BYTES, CLOUD_RANGE_BYTES, PIECE_BYTES
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+assert CLOUD_RANGE_BYTES % CHUNK_BYTES == 0, "ranges are cut at chunk borders"
+
+
+class Found(Protocol):
+    """What the store is told of a blob that is being read."""
+
+    async def bad(self) -> bool:
+        """Its content is bad: set it aside. False if it was replaced or removed meanwhile."""
+        ...
+
+    async def sums(self, sums: bytes) -> None:
+        """Its checksums are these: keep them."""
+        ...
+
+    async def closed(self) -> None:
+        """It is read no more."""
+        ...
+
+
+class Object:
+    """A large blob's object: its content by ranges, and what is known to check them by."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        path: str,
+        digest: Digest,
+        size: int,
+        sums: bytes | None,
+        pool: Executor,
+        *,
+        range_bytes: int = CLOUD_RANGE_BYTES,
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        self.sums = sums
+        self.range_bytes = range_bytes
+        self._bucket = bucket
+        self._path = path
+        self._pool = pool
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """The bytes of a range that begins at a chunk's border, checked if they can be.
+
+        Raises NotFound, Unavailable, or Corrupt if they are wrong twice in a row.
+        """
+        stop = min(self.size, start + self.range_bytes, _to_chunk_end(stop))
+        for _ in range(2):
+            piece = await self._bucket.read(self._path, start, stop - start)
+            if self.sums is None or await self.in_thread(
+                functools.partial(self._fits, piece, start)
+            ):
+                return piece
+        raise Corrupt(f"a chunk's checksum does not fit, near byte {start}")
+
+    async def examine(self) -> bytes | None:
+        """Read the whole: its checksums if the digest fits, else None. Raises Unavailable, NotFound."""
+        hasher = new_hasher(self.digest.algorithm)
+        sums = []
+        for start in range(0, self.size, self.range_bytes):
+            length = min(self.range_bytes, self.size - start)
+            piece = await self._bucket.read(self._path, start, length)
+            sums.append(await self.in_thread(functools.partial(hashed, hasher, piece, start)))
+        return b"".join(sums) if hasher.digest() == self.digest.raw else None
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run what takes a while on many bytes."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _fits(self, piece: bytes, start: int) -> bool:
+        assert self.sums is not None
+        at = layout.SUM_BYTES * (start // CHUNK_BYTES)
+        sums = layout.sums(piece, start // CHUNK_BYTES)
+        return self.sums[at : at + len(sums)] == sums
+
+
+def hashed(hasher: Hasher, piece: bytes, start: int) -> bytes:
+    """Hash a piece; returns the checksums of its chunks."""
+    hasher.update(piece)
+    return layout.sums(piece, start // CHUNK_BYTES)
+
+
+class CloudBlob:
+    """An open large blob (the OpenBlob contract in store.py)."""
+
+    def __init__(self, found: Object, tell: Found) -> None:
+        self._object = found
+        self._tell = tell
+        self._ahead: asyncio.Task[bytes] | None = None
+        self.digest = found.digest
+        self.size = found.size
+
+    @property
+    def data(self) -> bytes | None:
+        return None
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        stop = self.size if stop is None else min(stop, self.size)
+        is_whole = (start, stop) == (0, self.size)
+        if start >= stop:
+            return
+        if not is_whole and self._object.sums is None:
+            await self._examine("its digest does not fit")
+        hasher = new_hasher(self.digest.algorithm) if is_whole else None
+        made: list[bytes] = []
+        at = start - start % CHUNK_BYTES
+        pending = self._read_ahead(at, stop)
+        while True:
+            piece = await self._checked(pending, at, stop)
+            following = at + len(piece)
+            if following < stop:
+                pending = self._read_ahead(following, stop)
+            if hasher is not None:
+                made.append(await self._hash(hasher, piece, at))
+                if following == self.size:
+                    await self._finish(hasher, b"".join(made))
+            wanted = memoryview(piece)[max(0, start - at) : stop - at]
+            for begin in range(0, len(wanted), PIECE_BYTES):
+                yield bytes(wanted[begin : begin + PIECE_BYTES])
+            if following >= stop:
+                return
+            at = following
+
+    async def aclose(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+            self._ahead = None
+        await self._tell.closed()
+
+    def _read_ahead(self, start: int, stop: int) -> "asyncio.Task[bytes]":
+        self._ahead = asyncio.create_task(self._object.read(start, stop))
+        return self._ahead
+
+    async def _checked(self, pending: Awaitable[bytes], at: int, stop: int) -> bytes:
+        try:
+            return await pending
+        except NotFound as error:  # or cut short
+            await self._give_up(error.message)
+        except Corrupt as error:
+            await self._examine(error.message)
+        try:
+            return await self._object.read(at, stop)
+        except (NotFound, Corrupt) as error:
+            raise Unavailable(
+                f"{self.digest} keeps coming damaged from the store",
+                hint="Its content is good; ask again.",
+            ) from error
+
+    async def _hash(self, hasher: Hasher, piece: bytes, at: int) -> bytes:
+        return await self._object.in_thread(lambda: hashed(hasher, piece, at))
+
+    async def _finish(self, hasher: Hasher, sums: bytes) -> None:
+        """The whole was read: before its last piece is passed on, see that it is right."""
+        if hasher.digest() != self.digest.raw:
+            await self._examine("its digest does not fit")
+            raise Unavailable(
+                f"{self.digest} came damaged from the store", hint="Its content is good; ask again."
+            )
+        if self._object.sums is None:
+            self._object.sums = sums
+            await self._tell.sums(sums)
+
+    async def _examine(self, reason: str) -> None:
+        """Have the digest of the whole decide; the checksums are right afterwards."""
+        try:
+            sums = await self._object.examine()
+        except NotFound as error:
+            await self._give_up(error.message)
+        if sums is None:
+            await self._give_up(reason)
+        if self._object.sums is not None:
+            log.warning("the checksums of %s were wrong, its content is good", self.digest)
+        self._object.sums = sums
+        await self._tell.sums(sums)
+
+    async def _give_up(self, reason: str) -> NoReturn:
+        if not await self._tell.bad():
+            raise Unavailable(f"{self.digest} was replaced while it was read", hint="Ask again.")
+        raise Corrupt(
+            f"the copy of {self.digest} is bad: {reason}",
+            hint="Ask again: another copy may be found. Put the blob again if none is.",
+        )
+
+
+def _to_chunk_end(offset: int) -> int:
+    return -(-offset // CHUNK_BYTES) * CHUNK_BYTES

@@ -1,0 +1,274 @@
+"""Objects by path on any service of OpenDAL: what a store needs of one, with its failures as ours.
+
+Every failure but "there is no such object" is Unavailable, with a hint: missing rights and expired
+credentials are the operator's to put right, and the store's clients have nothing to do with them.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+import opendal
+from opendal.options import WriteKwargs
+
+from tierce.cloud.address import Address, parse_address
+from tierce.cloud.failures import OPENDAL_ERRORS, Passing, translate
+from tierce.cloud.retrying import Patience, Retrying
+from tierce.cloud.writing import CLOUD_PART_BYTES, CLOUD_WHOLE_BYTES, Content, Writer
+from tierce.core.errors import BadRequest, NotFound, TierceError, TooLarge, Unavailable
+
+T = TypeVar("T")
+
+STORE = "store"
+
+
+class Entry(NamedTuple):
+    """An object: its path, its size in bytes, and its entity tag, empty where there is none."""
+
+    path: str
+    size: int
+    etag: str
+
+
+class CutShort(NotFound):
+    """The object is there, and has fewer bytes than it should."""
+
+
+def open_bucket(
+    url: str,
+    *,
+    patience: Patience | None = None,
+    part_bytes: int = CLOUD_PART_BYTES,
+    environ: Mapping[str, str] = os.environ,
+) -> "Bucket":
+    """The bucket that a URL names (docs/storage.md), without asking it anything yet.
+
+    Raises BadRequest, with a hint, for a URL that can't be used.
+    """
+    address = parse_address(re.sub(r"^file:", "fs:", url), environ, STORE)
+    root = address.options.get("root", "")
+    if address.service == "fs" and not os.path.isdir(root):
+        raise BadRequest(
+            f"the store's directory {root!a} is not there",
+            hint="Make it, or mount what it is on. It is never made here: a disk that is not mounted "
+            "would look like an empty store.",
+        )
+    try:
+        operator = opendal.AsyncOperator(address.service, **address.options)
+    except OPENDAL_ERRORS as error:
+        raise BadRequest(
+            translate(error, "its URL was read", STORE).message,
+            hint="Check the store's URL and its options; see docs/storage.md.",
+        ) from None
+    return Bucket(operator, address, patience=patience or Patience(), part_bytes=part_bytes)
+
+
+class Bucket:
+    """All methods may be called concurrently, from one event loop. ``requests`` counts by kind.
+
+    Those that ask the service raise Unavailable.
+    """
+
+    def __init__(
+        self,
+        operator: opendal.AsyncOperator,
+        address: Address,
+        *,
+        patience: Patience,
+        part_bytes: int = CLOUD_PART_BYTES,
+    ) -> None:
+        can = operator.capability()
+        self._operator = operator
+        self._address = address
+        self._retrying = Retrying(patience, what=STORE)
+        self._writer = Writer(operator, address.service, part_bytes, self._retrying)
+        self._root = address.options.get("root", "") if address.service == "fs" else ""
+        self._problem = ""
+        self.can_copy = can.copy
+        self._can_be_new = can.write_with_if_not_exists and not self._root
+        self.requests = {"write": 0, "read": 0, "look": 0, "list": 0, "delete": 0, "copy": 0}
+        self.read_bytes = 0
+        self.written_bytes = 0
+
+    @property
+    def shown(self) -> str:
+        """Its URL, fit for logs."""
+        return self._address.shown
+
+    @property
+    def part_bytes(self) -> int:
+        """Above this size an object is written in parts, if the service takes parts."""
+        return self._writer.part_bytes
+
+    async def write(self, path: str, content: Content, *, is_new: bool = False) -> None:
+        """Put an object, in place of another one too; it is there, whole, when this returns.
+
+        On a directory it is synced as well. Raises TooLarge for what the service can't take.
+        ``is_new``: raise Unavailable if there is one already, where the service can tell.
+        """
+        options: WriteKwargs = {"if_not_exists": True} if is_new and self._can_be_new else {}
+        if not self._writer.in_parts and content.size > CLOUD_WHOLE_BYTES:
+            raise TooLarge(
+                f"the blob has {content.size} bytes, and {self._address.service} takes "
+                f"{CLOUD_WHOLE_BYTES} as a store",
+                hint="Use a store on a service that takes large objects in parts, such as S3.",
+            )
+        await self._check_directory()
+        self.requests["write"] += 1
+        self.written_bytes += content.size
+        try:
+            await self._ours(self._writer.write(path, content, options))
+        except NotFound as error:
+            raise Unavailable(error.message, hint="Check that the bucket is there.") from None
+        if self._root:
+            await asyncio.to_thread(_sync_file, self._root, path)
+
+    async def read(self, path: str, start: int, length: int) -> bytes:
+        """Exactly these bytes of an object. Raises NotFound, CutShort if it ends before."""
+        if length == 0:
+            return b""
+
+        async def attempt() -> bytes:
+            try:
+                data = await self._operator.read(path, offset=start, size=length)
+            except OPENDAL_ERRORS as error:
+                failure = translate(error, doing, STORE)
+                if isinstance(failure, Passing) or not isinstance(failure, Unavailable):
+                    raise
+                data = b""  # perhaps because the object has no such bytes
+                reason = failure.message
+            else:
+                reason = f"the store sent {len(data)} bytes of {length} of {path}"
+            if len(data) == length:
+                return data
+            told = await self._operator.stat(path)
+            self.requests["look"] += 1
+            if told.content_length < start + length:
+                raise CutShort(f"{path} has {told.content_length} bytes in the store")
+            raise Passing(reason, hint="Look at the store's status; it is asked again later.")
+
+        doing = f"reading {path}"
+        await self._check_directory()
+        self.requests["read"] += 1
+        seconds = self._retrying.patience.body_seconds(length)
+        data = await self._run(doing, attempt, seconds=seconds)
+        self.read_bytes += length
+        return data
+
+    async def look(self, path: str) -> Entry:
+        """What the service tells of an object. Raises NotFound."""
+        await self._check_directory()
+        self.requests["look"] += 1
+        told = await self._run(f"looking at {path}", lambda: self._operator.stat(path))
+        return Entry(path, told.content_length, told.etag or "")
+
+    async def delete(self, path: str, *, attempts: int | None = None) -> None:
+        """Remove an object, if it is there."""
+        await self._check_directory()
+        self.requests["delete"] += 1
+
+        async def attempt() -> None:
+            await self._operator.delete(path)
+
+        try:
+            await self._run(f"deleting {path}", attempt, attempts=attempts)
+        except NotFound:
+            return
+        if self._root:
+            await asyncio.to_thread(_sync_parent, self._root, path)
+
+    async def copy(self, path: str, to: str) -> None:
+        """Copy an object inside the bucket. Raises NotFound."""
+        self.requests["copy"] += 1
+        await self._run(f"copying {path}", lambda: self._operator.copy(path, to))
+
+    async def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        """What is directly below ``prefix``, which ends in a slash or is empty: in no order.
+
+        Paths that end in a slash are prefixes in their turn.
+        """
+        await self._check_directory()
+        self.requests["list"] += 1
+        lister = await self._run(f"listing {prefix}", lambda: self._operator.list(prefix))
+        entries = aiter(lister)
+        while True:
+            # A page that failed can't be asked for again, so the whole listing fails.
+            found = await self._ours(
+                self._retrying.once(f"listing {prefix}", lambda: anext(entries, None))
+            )
+            if found is None:
+                return
+            if found.path != prefix and found.path != "/":
+                told = found.metadata
+                yield Entry(found.path, told.content_length, told.etag or "")
+
+    def status(self) -> dict[str, object]:
+        """How it goes, since this process began, for status pages.
+
+        ``problem`` is what the operator must put right, such as rights that are missing.
+        """
+        return {
+            "url": self.shown,
+            **self._retrying.circuit.status(),
+            "problem": self._problem,
+            "requests": dict(self.requests),
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
+        }
+
+    async def _run(
+        self,
+        doing: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        seconds: float | None = None,
+        attempts: int | None = None,
+    ) -> T:
+        return await self._ours(
+            self._retrying.run(doing, attempt, seconds=seconds, attempts=attempts)
+        )
+
+    async def _ours(self, request: Awaitable[T]) -> T:
+        """What is no answer about the object itself is Unavailable."""
+        try:
+            answer = await request
+        except (NotFound, TooLarge, Unavailable):
+            raise
+        except TierceError as error:
+            self._problem = f"{error.message}. {error.hint}"
+            raise Unavailable(error.message, hint=error.hint) from error
+        self._problem = ""
+        return answer
+
+    async def _check_directory(self) -> None:
+        """A directory that vanished is a disk that is not mounted, not an empty store."""
+        if self._root and not await asyncio.to_thread(os.path.isdir, self._root):
+            raise Unavailable(
+                f"the store's directory {self._root!a} is not there",
+                hint="Mount what it is on, or make it.",
+            )
+
+
+def _sync_file(root: str, path: str) -> None:
+    """Make a file durable, and the names that lead to it."""
+    fd = os.open(os.path.join(root, path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    _sync_parent(root, path)
+
+
+def _sync_parent(root: str, path: str) -> None:
+    parts = path.split("/")[:-1]
+    for count in range(len(parts), -1, -1):
+        directory = os.path.join(root, *parts[:count])
+        if not os.path.isdir(directory):
+            continue
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,22 @@
+"""Kinds of values: what is shown of them."""
+
+import pytest
+
+from tierce.core import kinds
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "s3://bucket/p?endpoint=http://h:1&region=r",
+            "s3://bucket/p?endpoint=http://h:1&region=r",
+        ),
+        ("s3://b?secret_access_key=hush&region=r", "s3://b?secret_access_key=...&region=r"),
+        ("dropbox:///p?refresh_token=hush", "dropbox:///p?refresh_token=..."),
+        ("webdav://me:hush@host/p", "webdav://...@host/p"),
+    ],
+)
+def test_a_secret_in_the_url_of_a_store_is_never_shown(url: str, shown: str) -> None:
+    for kind in (kinds.store_or_empty, kinds.upstream_or_empty):
+        assert kind.show(kind.parse(url)) == shown
