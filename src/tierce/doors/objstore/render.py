@@ -18,6 +18,10 @@ PLAIN_TEXT = "text/plain; charset=utf-8"
 JSON_TYPE = "application/json; charset=utf-8"
 _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
 _NO_CACHE = ("Cache-Control", "no-store")
+# Headers of files that were asked for lately, by all that they are made of.
+_PRESENTED: dict[tuple[object, ...], Presented] = {}
+_PRESENTED_COUNT = 2048
+_PRESENTED_CHARACTERS = 2048
 _UNITS = (("bytes", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30))
 
 
@@ -88,6 +92,14 @@ async def presented(found: Found, seconds: int, whole: str) -> Presented:
     ``seconds`` are its modified_seconds; ``whole`` header lines that go only with all of its content.
     """
     record = found.record
+    # To write the headers out takes a good part of a small answer's time, and files are asked for again.
+    shown = (
+        record.key, record.rank, record.digest, record.level, record.name, record.modified,
+        found.is_symlink, found.is_fetched, whole, *record.metadata.items(),
+    )  # fmt: skip
+    known = _PRESENTED.get(shown)
+    if known is not None:
+        return known
     kind = media_types.by_name(record.name)
     if not kind:
         data = found.blob.data
@@ -98,7 +110,12 @@ async def presented(found: Found, seconds: int, whole: str) -> Presented:
         f"Accept-Ranges: bytes\r\nETag: {etag}\r\nLast-Modified: {dates.http_date(seconds)}\r\n"
         f"X-Content-Type-Options: nosniff\r\n{block}"
     )
-    return Presented(etag, kind, block, whole)
+    made = Presented(etag, kind, block, whole)
+    if len(block) <= _PRESENTED_CHARACTERS:
+        if len(_PRESENTED) >= _PRESENTED_COUNT:
+            _PRESENTED.clear()
+        _PRESENTED[shown] = made
+    return made
 
 
 def modified_seconds(record: Record) -> int:
