@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from tierce.testing.in_thread import held_in_thread
 
 _PIECE_BYTES = 64 * 1024
 _MISSING = "404 Not Found."
@@ -285,22 +286,5 @@ async def serving_dtfc(*peers: DtfcPeer) -> AsyncIterator[None]:
 @contextmanager
 def serving_dtfc_in_thread(*peers: DtfcPeer) -> Iterator[None]:
     """Serve from another thread, for nodes that are processes of their own."""
-    ready = threading.Event()
-    handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def serve() -> None:
-        done = asyncio.Event()
-        async with serving_dtfc(*peers):
-            handles.append((asyncio.get_running_loop(), done))
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with held_in_thread(lambda: serving_dtfc(*peers)):
         yield
-    finally:
-        loop, done = handles[0]
-        loop.call_soon_threadsafe(done.set)
-        thread.join()

@@ -7,12 +7,13 @@ client and the gateway believe of those servers is checked by something that doe
 import asyncio
 import json
 import re
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
+
+from tierce.testing.in_thread import held_in_thread
 
 PERL = "perl"
 GO = "go"
@@ -269,25 +270,8 @@ async def serving_sos(*servers: SosServer) -> AsyncIterator[None]:
 @contextmanager
 def serving_sos_in_thread(*servers: SosServer) -> Iterator[None]:
     """Serve from another thread, for code that runs a loop of its own."""
-    ready = threading.Event()
-    handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def serve() -> None:
-        done = asyncio.Event()
-        async with serving_sos(*servers):
-            handles.append((asyncio.get_running_loop(), done))
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with held_in_thread(lambda: serving_sos(*servers)):
         yield
-    finally:
-        loop, done = handles[0]
-        loop.call_soon_threadsafe(done.set)
-        thread.join()
 
 
 def _tracked(
