@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import pytest
 from tierce.cli.main import main
 from tierce.testing import rclone
 from tierce.testing.calls import call
+from tierce.testing.cluster_processes import ClusterProcesses
 from tierce.testing.processes import NodeProcess, wait_for
 
 pytestmark = pytest.mark.procs
@@ -136,6 +138,29 @@ def test_997_of_1000_cask_files_arrive_and_three_are_named_though_it_is_killed_m
 
     again = run(*words)
     assert again.out.startswith("0 imported (0 bytes), 997 there already, 3 corrupt, 1 skipped\n")
+
+
+def test_a_cluster_takes_an_import_while_one_of_its_nodes_dies(run: Runner, tmp_path: Path) -> None:
+    numbers = range(4000, 4150)
+    for number in numbers:
+        put(leaf(tmp_path / "cask" / "sha1", sha1(content(number))) / "data", content(number))
+    root = tmp_path / "nodes"
+    root.mkdir()
+    with ClusterProcesses(root, 4) as cluster:
+        words = ["--from", "cask-disk", f"{tmp_path}/cask", "--url", url(cluster.nodes[0])]
+        words += ["--jobs", "2"]
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(
+                subprocess.run, [sys.executable, "-m", "tierce", "import", *words], check=False
+            )
+            wait_for(lambda: len(held(cluster.nodes[0])) > 10, "some files to be imported")
+            cluster.nodes[2].kill()
+            started.result()
+        ran = run(*words)  # what met the dying node is imported now
+        assert ran.code == 0, ran
+        for number in numbers:
+            path = f"/v1/blobs/sha1:{sha1(content(number))}"
+            assert call(cluster.nodes[1].address, "GET", path).body == content(number)
 
 
 def test_an_interruption_says_how_far_it_was(node: NodeProcess, tmp_path: Path) -> None:
