@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from bench import cluster, doors, eviction, load, objects, records, servers
+from bench import cluster, doors, eviction, load, objects, records, servers, stores
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
@@ -109,6 +109,14 @@ def _measured(
             for measured in measure_doors(folder, pairs, seconds):
                 of_doors.append(measured)
                 print(doors.line(measured), flush=True)
+    of_stores: list[stores.Figure] = []
+    for measure_stores in (
+        stores.put_store, stores.get_store, stores.put_store_large, stores.get_store_large
+    ):  # fmt: skip
+        if folder := chosen(measure_stores.__name__):
+            for row in measure_stores(folder, pairs, seconds):
+                of_stores.append(row)
+                print(stores.line(row), flush=True)
     facts: list[records.Fact] = []
     for measure_records, count in (
         (records.index_records, records.INDEXED_COUNT),
@@ -119,7 +127,8 @@ def _measured(
                 facts.append(fact)
                 print(records.line(fact), flush=True)
     parts = [_report(rows).rstrip("\n"), *cluster.report(figures)]
-    parts += [*objects.report(named), *doors.report(of_doors), *records.report(facts), *_EVICTION]
+    parts += [*objects.report(named), *doors.report(of_doors), *stores.report(of_stores)]
+    parts += [*records.report(facts), *_EVICTION]
     return "\n".join(parts)
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -33,15 +33,21 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def tierce(data: Path, *flags: str, workers: int = 2) -> Iterator[str]:
+def tierce(
+    data: Path, *flags: str, workers: int = 2, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """A node; yields the base URL of its native door."""
-    with node(data, *flags, workers=workers) as addresses:
+    with node(data, *flags, workers=workers, environment=environment) as addresses:
         yield "http://" + addresses["native"]
 
 
 @contextlib.contextmanager
 def node(
-    data: Path, *flags: str, workers: int = 2, doors: Sequence[str] = ("native",)
+    data: Path,
+    *flags: str,
+    workers: int = 2,
+    doors: Sequence[str] = ("native",),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, str]]:
     """A node with these doors; yields their addresses, HOST:PORT, and the one for other nodes."""
     command = [
@@ -50,7 +56,9 @@ def node(
         *(flag for door in doors for flag in ("--listen", f"{door}=127.0.0.1:0")),
         "--reserve-bytes", "0", "--private", "127.0.0.1:0", *flags,
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**_environment(), **(environment or {})}
+    )
     assert process.stdout is not None
     try:
         addresses: dict[str, str] = {}
