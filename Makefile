@@ -37,7 +37,7 @@ $(COUCH): tests/couch/package.json | $(STAMP)
 	fi
 
 test: $(STAMP) $(COUCH) ## Run the tests
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 soak: $(STAMP) ## Run the long tests, and a thousand simulated clusters of each kind under faults
 	$(BIN)/pytest -n 2 --dist worksteal -m long
