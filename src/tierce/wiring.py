@@ -6,7 +6,6 @@ parts, and runs them.
 
 import asyncio
 import ipaddress
-import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,16 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tierce import __version__
+from tierce.blobs import cache_shelves
 from tierce.blobs.catalogue import CLOUD_DATABASES
 from tierce.blobs.cloud_disk import CloudDisk
-from tierce.blobs.credentials import SERVICES, service_options
 from tierce.blobs.environment import Environment
 from tierce.blobs.local import Disk
 from tierce.blobs.marked import Storage
+from tierce.blobs.read_cache import CachePlan
 from tierce.blobs.space import SpaceGuard
 from tierce.client import sos_config
-from tierce.cloud.bucket import open_bucket
-from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest
 from tierce.core.listen import Listen
 from tierce.core.settings import Settings
@@ -47,6 +45,7 @@ from tierce.node.rate_table import RateTable
 from tierce.node.runtime import Stop
 from tierce.node.sockets import WILDCARDS
 from tierce.node.sos_gateway import SosGateway
+from tierce.node.store_opening import check_no_blobs, open_store
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster, Control
@@ -125,10 +124,12 @@ def open_disk(settings: Settings, stop: Stop) -> Storage:
     def broken() -> None:
         loop.call_soon_threadsafe(stop.now, "the index broke", 1)
 
-    return _storage(settings, broken)
+    return _storage(settings, broken, _cache_plan(settings))
 
 
-def _storage(settings: Settings, on_broken: Callable[[], None]) -> Disk | CloudDisk:
+def _storage(
+    settings: Settings, on_broken: Callable[[], None], cached: CachePlan | None = None
+) -> Disk | CloudDisk:
     databases = (*DATABASES, CACHE, *(CLOUD_DATABASES if settings.store else ()))
     environment = Environment(settings.data / "lmdb", databases=databases, on_broken=on_broken)
     space = SpaceGuard(
@@ -137,13 +138,14 @@ def _storage(settings: Settings, on_broken: Callable[[], None]) -> Disk | CloudD
     if settings.store:
         return CloudDisk(
             settings.data,
-            open_bucket(settings.store, environ=_with_credentials(settings)),
+            open_store(settings),
             layout=settings.store_layout,
+            proof=settings.store_proof,
             pack_limit_bytes=settings.pack_limit_bytes,
             blob_limit_bytes=settings.blob_limit_bytes,
             space=space,
             environment=environment,
-            cached=_cache_book(settings),
+            cached=cached,
         )
     return Disk(
         settings.data,
@@ -155,21 +157,11 @@ def _storage(settings: Settings, on_broken: Callable[[], None]) -> Disk | CloudD
     )
 
 
-def _with_credentials(settings: Settings) -> dict[str, str]:
-    """The environment, with what `tierce auth` has kept for the store's service. Raises BadRequest."""
-    service = settings.store.partition("://")[0]
-    found: dict[str, str] = {}
-    if service in SERVICES:
-        options = service_options(service, settings.data, os.environ)
-        found = {f"OPENDAL_{service}_{name}".upper(): value for name, value in options.items()}
-    return {**os.environ, **found}
-
-
-def _cache_book(settings: Settings) -> S3Fifo[Digest] | None:
-    """The book of a process's read cache: each of them, the agent too, has its share."""
+def _cache_plan(settings: Settings) -> CachePlan | None:
+    """The read cache of a store: each process, the agent too, has a shelf and its share."""
     processes = 1 if settings.workers == 1 else settings.workers + 1
     share = settings.store_cache_bytes // processes
-    return S3Fifo(share) if share else None
+    return CachePlan(processes, lambda: S3Fifo(share)) if share else None
 
 
 async def prepare_store(settings: Settings) -> None:
@@ -188,14 +180,10 @@ async def prepare_store(settings: Settings) -> None:
     disk = _storage(settings, lambda: None)
     try:
         assert isinstance(disk, CloudDisk)
-        for kind in ("packed", "files"):
-            if disk.environment.counts(kind).blobs:
-                raise BadRequest(
-                    f"{settings.data} has blobs on its disk, which a node with a store would not see",
-                    hint="Start the node without the setting store, or give this one a data directory "
-                    "of its own and let the two copy the blobs as nodes of one cluster.",
-                )
+        check_no_blobs(settings.data, disk.environment)
         await disk.prepare(settings.node_id)
+        plan = _cache_plan(settings)
+        cache_shelves.sweep(settings.data / "cache", plan.shelves if plan else 0)
     finally:
         await disk.close()
 

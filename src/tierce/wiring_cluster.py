@@ -20,7 +20,7 @@ from tierce.blobs.marked import Storage
 from tierce.cluster.member import Member, View
 from tierce.cluster.signing import Verifier
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound, TierceError
+from tierce.core.errors import Conflict, NotFound, TierceError
 from tierce.core.limits import (
     AGENT_ORDER_SECONDS,
     CLOUD_SCRUB_BYTES_PER_SECOND,
@@ -81,6 +81,8 @@ class Agent(NamedTuple):
             return await self.dtfc.call(name, arguments)
         if name in ORDERS:
             return await carry_out(self.cask, name, arguments)
+        if name == "compare_store":
+            return {"comparison": _in_cloud(self.store).order_comparison()}
         return await self.node.call(name, arguments)
 
     def status(self) -> dict[str, Any]:
@@ -254,6 +256,10 @@ def _agent(
         log.error("this node can't be a member: %s. %s", error.message, error.hint)
         stop.now("it can't be a member of the cluster", FATAL_CODE)
 
+    def on_taken(error: TierceError) -> None:
+        log.error("this node can't go on: %s. %s", error.message, error.hint)
+        stop.now("its store was taken over", FATAL_CODE)
+
     def copied(node_id: str, worked: bool) -> None:
         membership.copied(node_id, worked)
 
@@ -278,6 +284,7 @@ def _agent(
         join=[each for each in settings.join if "://" not in each],
         known=[each for each in others if each.dialect == "tierce"],
         other_peers={"cask": CaskPeers(calls, copied)},
+        is_due=disk.store.proving.are_due if isinstance(disk, CloudDisk) else None,
     )
     # Cask nodes never add one that they have forgotten, so those of the last time are joined again.
     seeds = [each for each in settings.join if "://" in each]
@@ -299,6 +306,7 @@ def _agent(
             scrub_interval_seconds=interval_seconds,
             scrub_bytes_per_second=bytes_per_second,
             on_missing=node.healer.hint,
+            on_taken=on_taken,
         )
     return Agent(node, membership, names, transport, dtfc, tending)
 
@@ -333,6 +341,12 @@ def _announced(settings: Settings, kept: View | None) -> Member:
         ring_points=settings.ring_points,
         version=__version__,
     )
+
+
+def _in_cloud(store: StoreTending | None) -> StoreTending:
+    if store is None:
+        raise Conflict("this node keeps its blobs on its disk", hint="Ask a node with a store.")
+    return store
 
 
 async def _report(control: AgentClient, digest: Digest) -> None:

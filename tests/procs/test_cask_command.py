@@ -185,7 +185,7 @@ def test_a_node_whose_neighbors_are_away_makes_no_promise(tmp_path: Path) -> Non
         ({"CASK_PORT": "http"}, "CASK_PORT='http' is not a whole number"),
         ({"CASK_PORT": "0", "CASK_PROT": "1"}, "'CASK_PROT' is not a known environment variable"),
         ({"CASK_PORT": "0", "CASK_WRITEABLE": "yes"}, "CASK_WRITEABLE='yes' is neither"),
-        ({"CASK_PORT": "0", "CASK_BACKEND": "dropbox"}, "CASK_BACKEND='dropbox' is not there"),
+        ({"CASK_PORT": "0", "CASK_BACKEND": "azure"}, "CASK_BACKEND='azure' is not a backend"),
         ({"CASK_PORT": "0", "CASK_SSL_KEY": "key.pem"}, "without CASK_SSL_CERTIFICATE"),
         ({"CASK_PORT": "0", "TIERCE_WROKERS": "1"}, "'TIERCE_WROKERS' is not a known"),
     ],

@@ -1,19 +1,25 @@
 """A node whose blobs are in a bucket: killed, restarted, without its data directory, beside a disk."""
 
+import asyncio
 import functools
 import random
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import opendal
 import pytest
 from tests.procs.test_cask_command import CaskProcess
 
+from tierce.blobs import catalogue
+from tierce.blobs.catalogue import CLOUD_DATABASES
+from tierce.blobs.cloud_names import path_of
+from tierce.blobs.environment import Environment, WriteBatch
 from tierce.core.digest import Digest
 from tierce.testing.blob_contract import body
-from tierce.testing.calls import call, get, listing, put, status
+from tierce.testing.calls import call, get, listing, metric, put, status
 from tierce.testing.cluster_processes import ClusterNode, free_port
 from tierce.testing.processes import NodeProcess, wait_for
 from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
@@ -37,9 +43,9 @@ def node_on(
     return NodeProcess(data, environment=KEYS, store=store, node_id=node_id, workers=workers)
 
 
-def empty(server: RcloneServer, prefix: str) -> None:
-    """Delete all objects below a prefix, through the server, which remembers what it has."""
-    bucket = opendal.Operator(
+def bucket_of(server: RcloneServer) -> opendal.Operator:
+    """The bucket behind the nodes' backs, but through the server, which remembers what it has."""
+    return opendal.Operator(
         "s3",
         bucket=BUCKET,
         region="us-east-1",
@@ -47,6 +53,11 @@ def empty(server: RcloneServer, prefix: str) -> None:
         access_key_id=ACCESS_KEY,
         secret_access_key=SECRET_KEY,
     )
+
+
+def empty(server: RcloneServer, prefix: str) -> None:
+    """Delete all objects below a prefix."""
+    bucket = bucket_of(server)
     for entry in list(bucket.list(f"{prefix}/", recursive=True)):
         bucket.delete(entry.path)
 
@@ -63,6 +74,19 @@ def objects(server: RcloneServer, prefix: str) -> set[str]:
     }
 
 
+def cached(data: Path) -> list[Path]:
+    """The files of the read cache."""
+    shelves = [each for each in (data / "cache").iterdir() if each.is_dir()]
+    found = [each for shelf in shelves for each in shelf.rglob("*")]
+    return [each for each in found if each.is_file() and each.name not in ("lock", "incoming")]
+
+
+def cached_bytes(node: NodeProcess) -> int:
+    """What the node says that its read cache takes."""
+    found: int = status(node.address)["agent"]["store"]["cache"]["bytes"]
+    return found
+
+
 def test_what_was_put_outlives_kills_and_the_data_directory(
     server: RcloneServer, tmp_path: Path
 ) -> None:
@@ -72,10 +96,17 @@ def test_what_was_put_outlives_kills_and_the_data_directory(
         digests = [put(node.address, each) for each in BODIES]
         assert objects(server, "kept") == {each.hex for each in digests}
         assert not any((data / "files").rglob("*"))
+        for digest, expected in zip(digests, BODIES, strict=True):
+            assert get(node.address, digest).body == expected
+        pieces = 5  # none of the empty blob, and three of the largest
+        wait_for(lambda: len(cached(data)) >= pieces, "what was read to be cached")
         node.kill()
         node.start()
         for digest, expected in zip(digests, BODIES, strict=True):
             assert get(node.address, digest).body == expected
+        assert metric(node.address, "tierce_store_cache_hits_total") >= pieces
+        assert len(cached(data)) == pieces  # in one place each, for both workers
+        wait_for(lambda: cached_bytes(node) >= 12_000_000, "all processes to tell of their shelves")
         told = status(node.address)["agent"]["store"]
         assert told["circuit"] == "closed"
         assert ACCESS_KEY not in str(told)
@@ -153,9 +184,12 @@ def test_nothing_acknowledged_is_lost_by_kills_while_clients_write(
         node.stop()
 
 
-def test_a_disk_and_a_bucket_in_one_ring_each_outlive_the_other(
-    server: RcloneServer, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def ring(
+    server: RcloneServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ClusterNode, ClusterNode]]:
+    """A node with a disk and one with a bucket, which keep the same blobs."""
+    tmp_path = tmp_path_factory.mktemp("ring")
     environment = {**KEYS, "TIERCE_CLUSTER_SECRET": "not-a-real-secret"}
     common = {
         "replication": 2,
@@ -176,25 +210,84 @@ def test_a_disk_and_a_bucket_in_one_ring_each_outlive_the_other(
     with disk, cloud:
         disk.start()
         cloud.start()
-        nodes = [disk, cloud]
-        wait_for(lambda: all(members(each) == 2 for each in nodes), "the nodes to find each other")
-        digests = {put(nodes[number % 2].address, data): data for number, data in enumerate(BODIES)}
         wait_for(
-            lambda: objects(server, "ring") == {each.hex for each in digests},
-            "copies in the bucket",
+            lambda: all(members(each) == 2 for each in (disk, cloud)),
+            "the nodes to find each other",
         )
-        wait_for(lambda: listing(disk.address).keys() == digests.keys(), "copies on the disk")
-        for lost, left in ((disk, cloud), (cloud, disk)):
-            lost.kill()
-            for digest, data in digests.items():
-                assert get(left.address, digest).body == data
-            shutil.rmtree(lost.data)
-            if lost is cloud:
-                empty(server, "ring")
-            lost.start()
-            wait_for(lambda lost=lost: len(listing(lost.address)) == len(digests), "copies again")  # type: ignore[misc]
+        yield disk, cloud
+
+
+def test_a_disk_and_a_bucket_in_one_ring_each_outlive_the_other(
+    server: RcloneServer, ring: tuple[ClusterNode, ClusterNode]
+) -> None:
+    disk, cloud = ring
+    digests = {put(ring[number % 2].address, data): data for number, data in enumerate(BODIES)}
+    wait_for(
+        lambda: objects(server, "ring") == {each.hex for each in digests},
+        "copies in the bucket",
+    )
+    wait_for(lambda: listing(disk.address).keys() == digests.keys(), "copies on the disk")
+    for lost, left in ((disk, cloud), (cloud, disk)):
+        lost.kill()
         for digest, data in digests.items():
-            assert get(cloud.address, digest).body == data
+            assert get(left.address, digest).body == data
+        shutil.rmtree(lost.data)
+        if lost is cloud:
+            empty(server, "ring")
+        lost.start()
+        wait_for(lambda lost=lost: len(listing(lost.address)) == len(digests), "copies again")  # type: ignore[misc]
+    for digest, data in digests.items():
+        assert get(cloud.address, digest).body == data
+
+
+def test_a_comparison_finds_what_was_changed_behind_the_nodes_back(
+    server: RcloneServer, ring: tuple[ClusterNode, ClusterNode]
+) -> None:
+    disk, cloud = ring
+    digest = put(disk.address, b"will be deleted")
+    path = path_of(digest, "tierce")
+    wait_for(lambda: digest in listing(cloud.address), "the copy in the bucket")
+    cloud.stop()
+    age(cloud.data)
+    bucket = bucket_of(server)
+    bucket.delete(f"ring/{path}")
+    unknown = Digest.of(b"came by itself")
+    bucket.write(f"ring/{path_of(unknown, 'tierce')}", b"came by itself")
+    cloud.start()
+    assert call(cloud.address, "POST", "/v1/store/compare").status == 202
+
+    def compared() -> dict[str, int]:
+        store: dict[str, Any] = status(cloud.address)["agent"]["store"]
+        return dict(store["compared"]) if store["comparisons"] else {}
+
+    found = wait_for(compared, "the comparison")
+    assert (found["missing"], found["adopted"]) == (1, 1)
+    assert unknown in listing(cloud.address)
+    assert get(disk.address, unknown).body == b"came by itself"
+    wait_for(lambda: digest.hex in objects(server, "ring"), "the missing object to come back")
+    assert get(cloud.address, digest).body == b"will be deleted"
+    assert call(disk.address, "POST", "/v1/store/compare").status == 409
+
+
+def age(data: Path) -> None:
+    """Have the rows of a stopped node's catalogue say that its objects were put two hours ago."""
+
+    async def change() -> None:
+        environment = Environment(data / "lmdb", databases=CLOUD_DATABASES)
+
+        def rewrite(batch: WriteBatch) -> None:
+            for digest, _ in found:
+                row = catalogue.row_in(batch, digest)
+                assert row is not None
+                older = row._replace(put=row.put - 2 * 3600 * 1000)
+                catalogue.put_in(batch, digest, older, None, None)
+
+        found = catalogue.listed(environment, None, 1000)
+        assert found
+        await environment.write(rewrite)
+        await environment.close()
+
+    asyncio.run(change())
 
 
 def members(node: NodeProcess) -> int:

@@ -22,6 +22,7 @@ from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.marks import key_of
 from tierce.blobs.packed import row_of
 from tierce.blobs.store import BlobInfo
+from tierce.cloud.telling import tag_of
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt
 
@@ -32,6 +33,7 @@ CLOUD_DATABASES = (CLOUD, CLOUD_SUMS, CLOUD_WORK)
 KIND = "cloud"
 
 _VERSION = 1
+_ROW_VERSION = 2
 _INTENT = b"intent/"
 _LEFT = b"left/"
 _META = b"meta/"
@@ -41,11 +43,16 @@ _TOKEN_BYTES = 16
 
 
 class Row(NamedTuple):
-    """A blob: size in bytes, when its object was put in milliseconds since 1970, its entity tag."""
+    """A blob: size in bytes, when its object was put in milliseconds since 1970.
+
+    ``tag`` is what the service tells of the object while its content is the one that was verified
+    (cloud_proof.py); empty if that is not known. ``proved`` is when it was verified, as ``put``.
+    """
 
     size: int
     put: int
-    etag: str
+    tag: str
+    proved: int
 
 
 class Left(NamedTuple):
@@ -68,6 +75,21 @@ def row_in(batch: WriteBatch, digest: Digest) -> Row | None:
     """A blob's row. Raises Corrupt for one that can't be read."""
     value = batch.get(CLOUD, key_of(digest))
     return None if value is None else _row(bytes(value))
+
+
+def same_in(batch: WriteBatch, digest: Digest, row: Row) -> bool:
+    """Whether a blob's object is the one of ``row``: it was not removed or put again since.
+
+    What is known of it may have changed.
+    """
+    now = row_in(batch, digest)
+    return now is not None and (now.size, now.put) == (row.size, row.put)
+
+
+def prove_in(batch: WriteBatch, digest: Digest, row: Row, tag: str, proved: int) -> None:
+    """Write down how the object of ``row`` is known again, if it is still that one."""
+    if same_in(batch, digest, row):
+        batch.put(CLOUD, key_of(digest), _value(row._replace(tag=tag, proved=proved)))
 
 
 def has_in(batch: WriteBatch, digest: Digest) -> bool:
@@ -101,7 +123,7 @@ def put_in(
 ) -> bool:
     """The object is there: write its row and end the upload ``name``; True if there was no row."""
     key = key_of(digest)
-    value = bytes([_VERSION]) + row.size.to_bytes(8) + row.put.to_bytes(8) + row.etag.encode()
+    value = _value(row)
     created = batch.add(CLOUD, key, value)
     if created:
         batch.count(KIND, 1, row.size)
@@ -255,10 +277,19 @@ def _left(value: bytes) -> Left:
     return Left(value[1] == _GOING, bool(value[2]), int.from_bytes(value[3:11]))
 
 
+def _value(row: Row) -> bytes:
+    numbers = row.size.to_bytes(8) + row.put.to_bytes(8) + row.proved.to_bytes(8)
+    return bytes([_ROW_VERSION]) + numbers + row.tag.encode()
+
+
 def _row(value: bytes) -> Row:
-    if value[0] != _VERSION:
+    size, put = int.from_bytes(value[1:9]), int.from_bytes(value[9:17])
+    if value[0] == _VERSION:
+        # It has the tag as the service quoted it, and was verified when it was put.
+        return Row(size, put, tag_of(value[17:].decode()), put)
+    if value[0] != _ROW_VERSION:
         raise _unknown(value[0])
-    return Row(int.from_bytes(value[1:9]), int.from_bytes(value[9:17]), value[17:].decode())
+    return Row(size, put, value[25:].decode(), int.from_bytes(value[17:25]))
 
 
 def _unknown(version: int) -> Corrupt:

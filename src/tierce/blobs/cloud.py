@@ -7,18 +7,22 @@ crash or a failure leaves over is seen to by ``tend``, which one process of the 
 
 import asyncio
 import contextlib
-import itertools
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 from tierce.blobs import catalogue
+from tierce.blobs.cached_reading import CachedReading
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_checking import Checking
 from tierce.blobs.cloud_clearing import Clearing
 from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_owner import Ownership
+from tierce.blobs.cloud_proof import Proving
 from tierce.blobs.cloud_reading import CloudBlob
+from tierce.blobs.cloud_recall import Recall
 from tierce.blobs.cloud_uploading import Uploads
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.holds import Holds
@@ -53,13 +57,12 @@ from tierce.core.limits import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_serial = itertools.count()
 
 
 class CloudStore:
     """The MarkedStore of a bucket (marked.py). Close it before its environment.
 
-    Blobs up to ``whole_bytes`` are read by one request.
+    Blobs up to ``whole_bytes`` are read by one request. ``by_tags`` is as in cloud_proof.py.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class CloudStore:
         range_bytes: int = CLOUD_RANGE_BYTES,
         settle_seconds: float = CLOUD_SETTLE_SECONDS,
         cache: ReadCache | None = None,
+        by_tags: bool = False,
     ) -> None:
         self.bucket = bucket
         self.layout = layout
@@ -84,17 +88,26 @@ class CloudStore:
         self._environment = environment
         self._holds = holds
         self.cache = cache
+        self._cached = CachedReading(cache, lambda digest: self._row(digest) is not None)
         self._pool = pool
+        self.proving = Proving(
+            bucket, environment, layout, pool, by_tags=by_tags, now=lambda: self.marking.now()
+        )
         self._uploads = Uploads(
             bucket,
             environment,
+            holds,
+            self.proving,
             layout,
             settle_seconds=settle_seconds,
             now=lambda: self.marking.now(),
         )
+        self.recall = Recall(bucket, environment, layout, now=lambda: self.marking.now())
+        self.ownership = Ownership(bucket, environment)
         self._clearing = Clearing(
             bucket,
             environment,
+            self.ownership,
             holds,
             layout,
             settle_seconds=settle_seconds,
@@ -106,6 +119,7 @@ class CloudStore:
             quarantine,
             pool,
             self._clearing,
+            self.ownership,
             layout,
             whole_bytes=whole_bytes,
             range_bytes=range_bytes,
@@ -116,7 +130,7 @@ class CloudStore:
         self._uploads.is_closed = True
         await self._clearing.aclose()
         if self.cache is not None:
-            self.cache.close()
+            await self.cache.aclose()
 
     # Putting
 
@@ -164,6 +178,7 @@ class CloudStore:
             check(batch, digest)
             return _remove(batch, digest) is not None
 
+        await self.recall.ask(digest)
         removed = await self._environment.write(change)
         if removed:
             await self._removed([digest])
@@ -205,9 +220,8 @@ class CloudStore:
         return Collected(seen, removed)
 
     async def _removed(self, digests: Sequence[Digest]) -> None:
-        if self.cache is not None:
-            for digest in digests:
-                await self.cache.drop(digest)
+        if self.cache is not None and digests:
+            await self.cache.drop(digests)
         await self._clearing.clear(digests)
 
     async def tend(self) -> None:
@@ -215,7 +229,8 @@ class CloudStore:
         await self._clearing.tend()
 
     async def end_uploads(self) -> None:
-        """At a start: none of the uploads that were begun is under way any more."""
+        """At a start: nothing that was begun is under way any more."""
+        self._holds.sweep()
         await self._clearing.end_uploads(lambda pid: True)
 
     async def is_missing(self, digest: Digest, is_old: Callable[[Row], bool]) -> bool:
@@ -229,7 +244,7 @@ class CloudStore:
         with contextlib.suppress(NotFound):
             await self.bucket.look(path_of(digest, self.layout))
             return False
-        return await self.checking.bad(digest, row)
+        return await self.bad(digest, row)
 
     # Reading
 
@@ -244,26 +259,24 @@ class CloudStore:
         return row
 
     async def open(self, digest: Digest) -> OpenBlob:
-        row = self._here(digest)
+        row = await self.recall.here(digest)
         if row.size > self.checking.whole_bytes:
             return await self._open_large(digest)
         while True:
-            data = await self._read_small(digest, row)
+            ask = functools.partial(self.checking.read_small, digest, row)
+            data = await self._cached.small(digest, row, ask)
             if data is not None:
                 return SmallBlob(digest, data)
-            if await self.checking.bad(digest, row):
+            if await self.bad(digest, row):
                 raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
             row = self._here(digest)  # it was replaced meanwhile
 
-    async def _read_small(self, digest: Digest, row: Row) -> bytes | None:
-        if self.cache is None:
-            return await self.checking.read_small(digest, row)
-        data = await self.cache.get(digest)
-        if data is None:
-            data = await self.checking.read_small(digest, row)
-            if data is not None:
-                await self.cache.put(digest, data)
-        return data
+    async def bad(self, digest: Digest, row: Row) -> bool:
+        """Set aside a blob that was found bad or missing; False if it is not so any more."""
+        is_removed = await self.checking.bad(digest, row)
+        if is_removed and self.cache is not None:
+            await self.cache.drop([digest])
+        return is_removed
 
     async def _open_large(self, digest: Digest) -> CloudBlob:
         hold = await self._hold(digest)
@@ -275,7 +288,7 @@ class CloudStore:
             self._holds.release(digest, hold)
             raise
         found = self.checking.large(digest, row, sums)
-        return CloudBlob(found, _Reading(self, digest, row, hold))
+        return CloudBlob(found, _Reading(self, digest, row, hold), self._cached)
 
     async def _hold(self, digest: Digest) -> int:
         deadline = asyncio.get_running_loop().time() + CLOUD_WAIT_SECONDS
@@ -298,7 +311,7 @@ class CloudStore:
             await self._clearing.clear([digest])
 
     async def stat(self, digest: Digest) -> int:
-        return self._here(digest).size
+        return (await self.recall.here(digest)).size
 
     async def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
         def look(batch: WriteBatch) -> list[int | None]:
@@ -330,16 +343,28 @@ class CloudStore:
     # Verifying
 
     async def verify(self, digest: Digest, *, repair: bool) -> int:
-        row = self._here(digest)
+        row = await self.recall.here(digest)
+        told = await self.proving.look(digest) if repair else None
         if await self.checking.is_good(digest, row, repair=repair):
+            await self.proving.keep(digest, row, told)
             return row.size
         await self.checking.check_owner()
-        if self._row(digest) != row or (repair and not await self.checking.bad(digest, row)):
+        if not self._is_same(digest, row) or (repair and not await self.bad(digest, row)):
             raise Unavailable(f"{digest} was replaced while it was verified", hint="Ask again.")
         raise Corrupt(
             f"the copy of {digest} is missing in the store, or damaged",
             hint="Run tierce doctor --repair, and put the blob again from a good copy.",
         )
+
+    async def prove(self, digest: Digest) -> int:
+        row = self._here(digest)
+        if await self.proving.is_still(digest, row):
+            return row.size
+        return await self.verify(digest, repair=True)
+
+    def _is_same(self, digest: Digest, row: Row) -> bool:
+        with self._environment.snapshot() as batch:
+            return catalogue.same_in(batch, digest, row)
 
 
 class _Reading:
@@ -352,7 +377,7 @@ class _Reading:
         self._hold: int | None = hold
 
     async def bad(self) -> bool:
-        return await self._store.checking.bad(self._digest, self._row)
+        return await self._store.bad(self._digest, self._row)
 
     async def sums(self, sums: bytes) -> None:
         await self._store.checking.keep_sums(self._digest, sums)

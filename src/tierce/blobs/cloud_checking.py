@@ -7,14 +7,15 @@ from concurrent.futures import Executor
 from tierce.blobs import catalogue
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_clearing import Clearing
-from tierce.blobs.cloud_names import OWNER_PATH, Layout, path_of
+from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_owner import Ownership
 from tierce.blobs.cloud_reading import Object
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.layout import SUM_BYTES, chunk_count
 from tierce.blobs.quarantine import Quarantine
 from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound, Unavailable
+from tierce.core.errors import NotFound
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Checking:
         quarantine: Quarantine,
         pool: Executor,
         clearing: Clearing,
+        ownership: Ownership,
         layout: Layout,
         *,
         whole_bytes: int,
@@ -39,6 +41,7 @@ class Checking:
         self._quarantine = quarantine
         self._pool = pool
         self._clearing = clearing
+        self._ownership = ownership
         self._layout = layout
         self.range_bytes = range_bytes
         self.whole_bytes = whole_bytes
@@ -90,13 +93,7 @@ class Checking:
 
     async def check_owner(self) -> None:
         """See that the bucket is the one it was, before it is believed that objects are missing."""
-        try:
-            await self._bucket.look(OWNER_PATH)
-        except NotFound:
-            raise Unavailable(
-                f"{OWNER_PATH} is missing in the store: it is not the bucket that it was",
-                hint="Check the setting store, and that the bucket was not emptied.",
-            ) from None
+        await self._ownership.check(is_afresh=True)
 
     async def bad(self, digest: Digest, row: Row) -> bool:
         """A blob's object is bad or missing: it is here no more. False if that is not so any more.
@@ -115,10 +112,10 @@ class Checking:
                     return False  # it came damaged twice, and the third time it is right
 
         def change(batch: WriteBatch) -> bool:
-            if catalogue.row_in(batch, digest) != row:
+            if not catalogue.same_in(batch, digest, row):
                 return False
             try:
-                self._quarantine.take_bytes(digest, data)
+                self._quarantine.take_bytes(digest, data, "cloud")
             except OSError:
                 # It stays where it is, and is found bad again by whoever reads it.
                 log.exception("the bad copy of %s could not be moved to quarantine", digest)

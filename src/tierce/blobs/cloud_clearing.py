@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from tierce.blobs import catalogue
 from tierce.blobs.cloud_names import QUARANTINE_PREFIX, Layout, path_of
+from tierce.blobs.cloud_owner import Ownership
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.blobs.holds import Holds
 from tierce.blobs.processes import is_dead
@@ -33,6 +34,7 @@ class Clearing:
         self,
         bucket: Bucket,
         environment: Environment,
+        ownership: Ownership,
         holds: Holds,
         layout: Layout,
         *,
@@ -41,6 +43,7 @@ class Clearing:
     ) -> None:
         self._bucket = bucket
         self._environment = environment
+        self._ownership = ownership
         self._holds = holds
         self._layout = layout
         self._settle_milliseconds = int(settle_seconds * 1000)
@@ -58,11 +61,13 @@ class Clearing:
         """Delete the objects of blobs that are here no more, as far as that can be done now."""
         tasks = [asyncio.create_task(self._clear(digest)) for digest in digests]
         for task in tasks:
-            # Whoever gives up waiting must not break a request off half-way.
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         if tasks:
-            await asyncio.shield(asyncio.gather(*tasks))
+            # Not gather: whoever gives up waiting must not break a request off half-way.
+            await asyncio.wait(tasks)
+            for task in tasks:
+                task.result()
 
     async def end_uploads(self, is_dead: Callable[[int], bool]) -> None:
         """Abandon the uploads of processes that ``is_dead`` says are no more, by their number."""
@@ -104,6 +109,7 @@ class Clearing:
                 log.warning("the object of %s could not be deleted yet: %s", digest, error)
 
     async def _delete(self, digest: Digest) -> None:
+        await self._ownership.check()
         until = self._now() + self._settle_milliseconds
         left = await self._environment.write(lambda batch: catalogue.go_in(batch, digest, until))
         if left is None:
@@ -111,6 +117,7 @@ class Clearing:
         path = path_of(digest, self._layout)
         if left.is_bad:
             await self._set_aside(digest, path)
+            await self._ownership.check()  # that may have taken a while
         # Once only: an attempt that got no answer may still be carried out, so it must be known of.
         await self._bucket.delete(path, attempts=1)
         await self._environment.write(

@@ -2,15 +2,16 @@
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from tierce.blobs import cloud_listing
+from tierce.blobs import cloud_listing, cloud_owner
 from tierce.blobs.catalogue import CLOUD_DATABASES
 from tierce.blobs.cloud import CloudStore
 from tierce.blobs.cloud_names import Layout
 from tierce.blobs.environment import Environment
 from tierce.blobs.holds import Holds
 from tierce.blobs.quarantine import Quarantine
-from tierce.blobs.read_cache import Book, ReadCache
+from tierce.blobs.read_cache import CachePlan, ReadCache
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spooler
 from tierce.cloud.bucket import Bucket
@@ -23,12 +24,15 @@ from tierce.core.limits import (
     PACK_LIMIT_BYTES,
 )
 
+Proof: TypeAlias = Literal["auto", "read", "tags"]
+
 
 class CloudDisk:
     """The Storage (marked.py) of such a node; ``data`` is its data directory.
 
-    ``cached`` is the book of small blobs that this process caches on the disk; None caches none.
-    The environment must have been opened with CLOUD_DATABASES.
+    ``proof`` says whether the service's entity tags prove anything; ``auto`` believes those that are
+    known to look after their bytes. ``cached`` says how what was read is cached on the disk; None caches
+    nothing. The environment must have been opened with CLOUD_DATABASES.
     """
 
     def __init__(
@@ -44,7 +48,8 @@ class CloudDisk:
         whole_bytes: int = CLOUD_WHOLE_READ_BYTES,
         range_bytes: int = CLOUD_RANGE_BYTES,
         settle_seconds: float = CLOUD_SETTLE_SECONDS,
-        cached: Book | None = None,
+        cached: CachePlan | None = None,
+        proof: Proof = "auto",
     ) -> None:
         self.pool: Executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self.space = space or SpaceGuard(data)
@@ -71,6 +76,7 @@ class CloudDisk:
             range_bytes=range_bytes,
             settle_seconds=settle_seconds,
             cache=cache,
+            by_tags=proof == "tags" or (proof == "auto" and bucket.checks_itself),
         )
 
     async def prepare(self, node_id: str) -> None:
@@ -80,8 +86,8 @@ class CloudDisk:
         Raises BadRequest if the bucket is another node's, and Unavailable if it can't be asked at the
         first start.
         """
-        await cloud_listing.take(self.store.bucket, self.environment, node_id)
-        await cloud_listing.adopt(self.store, self.environment)
+        is_new = await cloud_owner.take(self.store.bucket, self.environment, node_id)
+        await cloud_listing.adopt(self.store, self.environment, is_new=is_new)
         await self.store.end_uploads()
 
     async def close(self) -> None:

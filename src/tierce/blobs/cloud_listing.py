@@ -1,41 +1,34 @@
-"""A bucket's own account of itself: whose it is, and what is in it.
+"""A bucket's own account of what is in it.
 
 The catalogue of a node that lost its data directory is made again from the listing of its bucket. Later,
 a pass now and then compares the two: what the catalogue does not know is adopted, once its content is
-seen to be right; what the bucket does not have is here no more, so that healing fetches it again.
+seen to be right; what the bucket does not have is here no more, so that healing fetches it again; and
+what the bucket tells of otherwise than it did is read by the scrub (cloud_proof.py).
 """
 
 import asyncio
 import functools
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import msgspec
-
-from tierce.blobs import catalogue
+from tierce.blobs import catalogue, cloud_parts
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud import CloudStore
-from tierce.blobs.cloud_names import BLOBS_PREFIX, OWNER_PATH, digest_of
+from tierce.blobs.cloud_names import BLOBS_PREFIX, Layout, digest_of
+from tierce.blobs.cloud_owner import LISTED, listed_as, place_of
+from tierce.blobs.cloud_proof import UNLISTED, Vouched, tag_in, unlike_in, unproved_in
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.cloud.bucket import Bucket, Entry
-from tierce.cloud.writing import Content
 from tierce.core.digest import Digest
-from tierce.core.errors import BadRequest, Corrupt, NotFound, Unavailable
-from tierce.core.limits import CLOUD_LIST_AT_ONCE, CLOUD_LIST_PAGE, CLOUD_OWNER_BYTES
+from tierce.core.errors import NotFound
+from tierce.core.limits import CLOUD_LIST_AT_ONCE, CLOUD_LIST_PAGE
 
 log = logging.getLogger(__name__)
 
-_LISTED = "listed"
-_OWNED = "owned"
-_VERSION = 1
-
-
-class _Owner(msgspec.Struct):
-    version: int
-    node_id: str
+GROUPS = 256
+"""How many prefixes an algorithm's blobs are below at most, each with a listing of its own."""
 
 
 @dataclass
@@ -43,84 +36,29 @@ class Compared:
     """What a pass found: objects that were adopted, and blobs whose objects are missing.
 
     ``strange`` are objects below ``blobs/`` that are no blob's, or whose content is not what their
-    name says; they are left alone.
+    name says; they are left alone. ``swept`` are part files of uploads that were broken off.
+    ``changed`` are blobs of whose objects something else is told than when they were verified;
+    ``unproved`` ones have nothing by which they are known again.
     """
 
     objects: int = 0
     adopted: int = 0
     missing: int = 0
     strange: int = 0
+    swept: int = 0
+    changed: int = 0
+    unproved: int = 0
 
 
-class _Bytes:
-    """A small content."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data: bytes | None = data
-        self.size = len(data)
-
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        assert self.data is not None
-        yield self.data
-
-
-async def take(bucket: Bucket, environment: Environment, node_id: str) -> None:
-    """Make a bucket this node's, if it is nobody's yet. Raises BadRequest if it is another node's.
-
-    Raises Unavailable if the bucket can't be asked, but for one that this node has had already.
-    """
-    try:
-        owner = await owner_of(bucket)
-        if owner is None:
-            content: Content = _Bytes(
-                json.dumps({"version": _VERSION, "node_id": node_id}).encode() + b"\n"
-            )
-            # Of two that come at once, one finds the other's.
-            try:
-                await bucket.write(OWNER_PATH, content, is_new=True)
-                owner = await owner_of(bucket)
-            except Unavailable:
-                if (owner := await owner_of(bucket)) is None:
-                    raise
-    except Unavailable as error:
-        if _meta(environment, _OWNED) != _place(bucket, node_id):
-            raise
-        log.warning("the store can't be used now: %s %s", error.message, error.hint)
-        return
-    if owner != node_id:
-        raise BadRequest(
-            f"the store {bucket.shown} belongs to the node {owner}",
-            hint=f"Give this node a prefix of its own. If it is that node, and lost its data "
-            f"directory, start it with --node-id {owner}. If that node is gone for good, delete the "
-            f"object {OWNER_PATH}, and start this one again.",
-        )
-    await _set_meta(environment, _OWNED, _place(bucket, node_id))
-
-
-async def owner_of(bucket: Bucket) -> str | None:
-    """The id of the node that a bucket belongs to, if there is one. Raises Unavailable, Corrupt."""
-    try:
-        told = await bucket.look(OWNER_PATH)
-        data = await bucket.read(OWNER_PATH, 0, min(told.size, CLOUD_OWNER_BYTES))
-    except NotFound:
-        return None
-    try:
-        return msgspec.json.decode(data, type=_Owner).node_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Corrupt(
-            f"the object {OWNER_PATH} in the store is not understood",
-            hint="Delete it if no other node uses the same bucket and prefix.",
-        ) from None
-
-
-async def adopt(store: CloudStore, environment: Environment) -> int:
+async def adopt(store: CloudStore, environment: Environment, *, is_new: bool = False) -> int:
     """Fill the catalogue from the listing, if that was never done; returns how many blobs it found.
 
     They are claimed: nobody knows any more which came for records' sake only. Their content is
-    verified whenever it is read. Raises Unavailable; it goes on with the next call then.
+    verified whenever it is read. Unless the bucket ``is_new``, what is not known is asked for by its
+    name for a while (cloud_recall.py). Raises Unavailable; it goes on with the next call then.
     """
-    place = f"{store.bucket.shown} {store.layout}"
-    if _meta(environment, _LISTED) == place:
+    place = listed_as(store.bucket, store.layout)
+    if place_of(environment).listed == place:
         return 0
     adopted = 0
     page: list[tuple[Digest, Row]] = []
@@ -136,12 +74,14 @@ async def adopt(store: CloudStore, environment: Environment) -> int:
         async for entry in found:
             digest = digest_of(entry.path, store.layout)
             if digest is not None:
-                page.append((digest, Row(entry.size, now, "")))
+                page.append((digest, Row(entry.size, now, "", 0)))
             if len(page) >= CLOUD_LIST_PAGE:
                 await write()
                 log.info("%d blobs of the store are in the catalogue", adopted)
     await write()
-    await _set_meta(environment, _LISTED, place)
+    if adopted or not is_new:
+        await store.recall.made()
+    await environment.write(lambda batch: catalogue.set_meta_in(batch, LISTED, place))
     if adopted:
         log.info("the catalogue was made from the store's listing: %d blobs", adopted)
     return adopted
@@ -159,28 +99,82 @@ async def compare(
     A blob that was put only now may not be in the listing yet: only those that ``is_old`` says so of
     are missing. Each of them is asked for by its name before that is believed.
     """
+    began = store.marking.now()
     done = Compared()
     seen: dict[tuple[str, int], set[bytes]] = {}
+    page: list[tuple[Digest, Entry]] = []
+    tagged = 0
     async with aclosing(objects_of(store)) as found:
         async for entry in found:
             done.objects += 1
             digest = digest_of(entry.path, store.layout)
             if digest is None:
-                done.strange += 1
+                if cloud_parts.is_part(entry.path, store.layout):
+                    done.swept += await cloud_parts.sweep(store.bucket, entry, store.marking.now())
+                else:
+                    done.strange += 1
                 continue
             seen.setdefault((digest.algorithm, digest.raw[0]), set()).add(digest.raw)
-            if not await store.reading(functools.partial(_is_known, digest=digest)):
-                await _adopt_one(store, environment, digest, entry, done)
+            tagged += bool(tag_in(entry))
+            page.append((digest, entry))
+            if len(page) >= CLOUD_LIST_PAGE:
+                await _compare_page(store, environment, page, is_old, done)
+                page.clear()
+    await _compare_page(store, environment, page, is_old, done)
+    vouched = Vouched(began, store.proving.place, has_tags=bool(tagged) or not seen)
     after: Digest | None = None
-    while page := await store.list_after(after, CLOUD_LIST_PAGE):
-        for digest, _ in page:
+    while held := await store.list_after(after, CLOUD_LIST_PAGE):
+        digests = [digest for digest, _ in held]
+        page = []
+        for digest in digests:
             if digest.raw in seen.get((digest.algorithm, digest.raw[0]), ()):
                 continue
             if await store.is_missing(digest, is_old):
                 done.missing += 1
                 on_missing(digest)
-        after = page[-1].digest
+            else:
+                page.append((digest, UNLISTED))
+        await _clear_unlike(store, page, is_old, done)
+        if store.proving.by_tags:
+            rows = await store.reading(functools.partial(unproved_in, digests=digests))
+            vouched.unproved_blobs += len(rows)
+            vouched.unproved_bytes += sum(row.size for row in rows)
+        after = digests[-1]
+    done.unproved = vouched.unproved_blobs
+    await store.recall.compared(began)
+    if store.proving.by_tags:
+        await store.proving.vouch(vouched)
     return done
+
+
+async def _compare_page(
+    store: CloudStore,
+    environment: Environment,
+    page: list[tuple[Digest, Entry]],
+    is_old: Callable[[Row], bool],
+    done: Compared,
+) -> None:
+    """What was listed, against the catalogue."""
+
+    def look(batch: WriteBatch) -> list[tuple[Digest, Entry]]:
+        return [each for each in page if not _is_known(batch, each[0])]
+
+    for digest, entry in await store.reading(look):
+        await adopt_one(store, environment, digest, entry, done)
+    await _clear_unlike(store, page, is_old, done)
+
+
+async def _clear_unlike(
+    store: CloudStore,
+    page: list[tuple[Digest, Entry]],
+    is_old: Callable[[Row], bool],
+    done: Compared,
+) -> None:
+    """Nothing vouches any more for blobs of whose objects something else is listed."""
+    if store.proving.by_tags:
+        unlike = await store.reading(lambda batch: unlike_in(batch, page, is_old))
+        await store.proving.clear(unlike)
+        done.changed += len(unlike)
 
 
 async def objects_of(store: CloudStore) -> AsyncGenerator[Entry, None]:
@@ -189,7 +183,8 @@ async def objects_of(store: CloudStore) -> AsyncGenerator[Entry, None]:
     if store.layout == "cask":
         async with aclosing(bucket.list("")) as found:
             async for entry in found:
-                if digest_of(entry.path, store.layout) is not None:
+                is_part = cloud_parts.is_part(entry.path, store.layout)
+                if is_part or digest_of(entry.path, store.layout) is not None:
                     yield entry
     groups = []
     for algorithm in await _below(bucket, BLOBS_PREFIX):
@@ -199,6 +194,12 @@ async def objects_of(store: CloudStore) -> AsyncGenerator[Entry, None]:
         for listing in await asyncio.gather(*listings):
             for entry in listing:
                 yield entry
+
+
+def list_requests(blobs: int, layout: Layout) -> int:
+    """About how many requests it takes to list so many blobs."""
+    groups = 0 if layout == "cask" else min(blobs, GROUPS)
+    return 2 + groups + blobs // CLOUD_LIST_PAGE
 
 
 async def _below(bucket: Bucket, prefix: str) -> list[str]:
@@ -220,19 +221,26 @@ def _add(batch: WriteBatch, rows: list[tuple[Digest, Row]]) -> int:
     return len(new)
 
 
+def _forget(batch: WriteBatch, digest: Digest, row: Row) -> None:
+    """Take a row back, unless somebody has put the blob since."""
+    if catalogue.same_in(batch, digest, row):
+        catalogue.remove_in(batch, digest)
+
+
 def _is_known(batch: WriteBatch, digest: Digest) -> bool:
     return catalogue.has_in(batch, digest) or catalogue.left_in(batch, digest) is not None
 
 
-async def _adopt_one(
+async def adopt_one(
     store: CloudStore, environment: Environment, digest: Digest, entry: Entry, done: Compared
 ) -> None:
     """An object without a row: it is a blob if its content is right and nobody is just putting it."""
-    row = Row(entry.size, store.marking.now(), "")
     try:
-        await store.bucket.look(entry.path)
+        told = await store.bucket.look(entry.path)
     except NotFound:
         return  # it went since it was listed
+    now = store.marking.now()
+    row = Row(told.size, now, tag_in(told), now)
     if not await store.checking.is_good(digest, row, repair=False):
         done.strange += 1
         log.warning("the store has an object of another content under the name of %s", digest)
@@ -244,20 +252,13 @@ async def _adopt_one(
         catalogue.put_in(batch, digest, row, None, None)
         return True
 
-    if await environment.write(change):
+    if not await environment.write(change):
+        return
+    try:
+        await store.bucket.look(entry.path)
+    except NotFound:
+        # It was put and deleted while it was read: there is a row again, and no object.
+        await environment.write(lambda batch: _forget(batch, digest, row))
+    else:
         done.adopted += 1
         log.warning("%s was in the store, but not in the catalogue: it is now", digest)
-
-
-def _place(bucket: Bucket, node_id: str) -> str:
-    return f"{bucket.shown} {node_id}"
-
-
-def _meta(environment: Environment, name: str) -> str | None:
-    with environment.snapshot() as batch:
-        return catalogue.meta_in(batch, name)
-
-
-async def _set_meta(environment: Environment, name: str, value: str) -> None:
-    if _meta(environment, name) != value:
-        await environment.write(lambda batch: catalogue.set_meta_in(batch, name, value))

@@ -42,6 +42,14 @@ class Found(Protocol):
         ...
 
 
+class Pieces(Protocol):
+    """Where a blob's bytes come from: its object, or what is cached of it (cached_reading.py)."""
+
+    async def piece(self, found: "Object", start: int, stop: int) -> bytes:
+        """At least the first of the bytes of a part that begins at a chunk's border."""
+        ...
+
+
 class Object:
     """A large blob's object: its content by ranges, and what is known to check them by."""
 
@@ -64,16 +72,28 @@ class Object:
         self._path = path
         self._pool = pool
 
+    def range_of(self, start: int) -> tuple[int, int]:
+        """Where the range begins and ends that an offset is in. All ranges but the last are full."""
+        begin = start - start % self.range_bytes
+        return begin, min(self.size, begin + self.range_bytes)
+
+    def cut(self, start: int, stop: int) -> tuple[int, int]:
+        """What is asked for at once by who wants bytes from a chunk's border on.
+
+        It ends with a chunk, and with the range at the latest, whoever asks. So pieces are the same
+        for all who read on.
+        """
+        return start, min(self.range_of(start)[1], _to_chunk_end(stop))
+
     async def read(self, start: int, stop: int) -> bytes:
-        """The bytes of a range that begins at a chunk's border, checked if they can be.
+        """The bytes that ``cut`` has given, checked if they can be.
 
         Raises NotFound, Unavailable, or Corrupt if they are wrong twice in a row.
         """
-        stop = min(self.size, start + self.range_bytes, _to_chunk_end(stop))
         for _ in range(2):
             piece = await self._bucket.read(self._path, start, stop - start)
             if self.sums is None or await self.in_thread(
-                functools.partial(self._fits, piece, start)
+                functools.partial(self.fits, piece, start)
             ):
                 return piece
         raise Corrupt(f"a chunk's checksum does not fit, near byte {start}")
@@ -92,11 +112,17 @@ class Object:
         """Run what takes a while on many bytes."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _fits(self, piece: bytes, start: int) -> bool:
-        assert self.sums is not None
-        at = layout.SUM_BYTES * (start // CHUNK_BYTES)
-        sums = layout.sums(piece, start // CHUNK_BYTES)
-        return self.sums[at : at + len(sums)] == sums
+    def sums_of(self, start: int, stop: int) -> bytes | None:
+        """The checksums of the chunks of a piece, if they are known."""
+        if self.sums is None:
+            return None
+        first, last = start // CHUNK_BYTES, layout.chunk_count(stop)
+        return self.sums[layout.SUM_BYTES * first : layout.SUM_BYTES * last]
+
+    def fits(self, piece: bytes, start: int) -> bool:
+        """Whether these are the bytes from a chunk's border on, as far as checksums tell."""
+        sums = self.sums_of(start, start + len(piece))
+        return sums is not None and layout.sums(piece, start // CHUNK_BYTES) == sums
 
 
 def hashed(hasher: Hasher, piece: bytes, start: int) -> bytes:
@@ -108,8 +134,9 @@ def hashed(hasher: Hasher, piece: bytes, start: int) -> bytes:
 class CloudBlob:
     """An open large blob (the OpenBlob contract in store.py)."""
 
-    def __init__(self, found: Object, tell: Found) -> None:
+    def __init__(self, found: Object, tell: Found, pieces: Pieces) -> None:
         self._object = found
+        self._pieces = pieces
         self._tell = tell
         self._ahead: asyncio.Task[bytes] | None = None
         self.digest = found.digest
@@ -154,7 +181,7 @@ class CloudBlob:
         await self._tell.closed()
 
     def _read_ahead(self, start: int, stop: int) -> "asyncio.Task[bytes]":
-        self._ahead = asyncio.create_task(self._object.read(start, stop))
+        self._ahead = asyncio.create_task(self._pieces.piece(self._object, start, stop))
         return self._ahead
 
     async def _checked(self, pending: Awaitable[bytes], at: int, stop: int) -> bytes:
@@ -165,7 +192,7 @@ class CloudBlob:
         except Corrupt as error:
             await self._examine(error.message)
         try:
-            return await self._object.read(at, stop)
+            return await self._pieces.piece(self._object, at, stop)
         except (NotFound, Corrupt) as error:
             raise Unavailable(
                 f"{self.digest} keeps coming damaged from the store",

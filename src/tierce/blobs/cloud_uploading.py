@@ -1,4 +1,10 @@
-"""Uploading a blob's object, so that its row appears only when the service has the whole of it."""
+"""Uploading a blob's object, so that its row appears only when the service has the whole of it.
+
+Of all processes of a node one sends a blob at a time: some services refuse two under one name, and it
+would be sent for nothing. Who had to wait, and sees that the other one's row appeared meanwhile, has no
+need to send it: the same digest is the same content, and it arrived after this upload had begun. So
+that is as good as its own for a copy that was bad before, too.
+"""
 
 import asyncio
 import contextlib
@@ -6,23 +12,27 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
-from typing import TypeVar
-from weakref import WeakValueDictionary
+from typing import TypeAlias, TypeGuard, TypeVar
 
 from tierce.blobs import catalogue
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_proof import Proving, is_of, tag_in
 from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.holds import Holds
 from tierce.blobs.layout import SUM_BYTES, chunk_count
 from tierce.blobs.spool import Spool, SpoolSource, read_at
 from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable, from_os_error
-from tierce.core.limits import CLOUD_POLL_SECONDS, CLOUD_WAIT_SECONDS
+from tierce.core.limits import CLOUD_POLL_SECONDS, CLOUD_TURN_SECONDS, CLOUD_WAIT_SECONDS
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Finish: TypeAlias = Callable[[WriteBatch, Row, bytes | None, bytes], T]
+"""Makes an object a blob in a commit, of the row, the checksums, and the upload's name."""
+
 _serial = itertools.count()
 
 
@@ -33,6 +43,8 @@ class Uploads:
         self,
         bucket: Bucket,
         environment: Environment,
+        holds: Holds,
+        proving: Proving,
         layout: Layout,
         *,
         settle_seconds: float,
@@ -40,37 +52,42 @@ class Uploads:
     ) -> None:
         self._bucket = bucket
         self._environment = environment
+        self._proving = proving
         self._layout: Layout = layout
         self._settle_milliseconds = int(settle_seconds * 1000)
         self._now = now
-        self._sending: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
+        self._turns = holds.of_kind("put-")
         self.is_closed = False
 
-    async def put(
-        self, spool: Spool, finish: Callable[[WriteBatch, Row, bytes | None, bytes], T]
-    ) -> T:
-        """Put an object, then commit what makes it a blob: ``finish``, of the row to write.
+    async def put(self, spool: Spool, finish: Finish[T]) -> T:
+        """Put an object, then commit what makes it a blob: ``finish``.
 
         ``finish`` may raise before it writes.
         """
         digest = spool.digest
         name = catalogue.token(os.getpid(), next(_serial))
+        before = self._known(digest)
+        turn = None
         try:
             await self._begin(digest, name)
-            source = SpoolSource(spool)
-            try:
-                # There are services that refuse two at a time under one name.
-                async with self._sending.setdefault(digest, asyncio.Lock()):
-                    etag = await self._send(source)
-                sums = await _sums_of(spool)
-            finally:
-                source.close()
-            row = Row(spool.size, self._now(), etag)
-            return await self._environment.write(lambda batch: finish(batch, row, sums, name), 512)
+            turn = await self._turn(digest, before)
+            sums = await _sums_of(spool)
+            row = self._known(digest)
+            if _is_news(row, before):
+                done = await self._share(digest, row, sums, name, finish)
+                if done is not None:
+                    return done[0]
+            with contextlib.closing(SpoolSource(spool)) as source:
+                tag, proved = await self._send(source)
+            sent = Row(spool.size, self._now(), tag, proved)
+            return await self._environment.write(lambda batch: finish(batch, sent, sums, name), 512)
         except BaseException:
             # Not waited for, as this may be a cancellation. A commit under way comes before it.
             self._abandon(digest, name)
             raise
+        finally:
+            if turn is not None:
+                self._turns.release(digest, turn)
 
     async def _begin(self, digest: Digest, name: bytes) -> None:
         """Register an upload, once no deletion of the object may be under way."""
@@ -85,28 +102,58 @@ class Uploads:
                 )
             await asyncio.sleep(CLOUD_POLL_SECONDS)
 
-    async def _send(self, source: SpoolSource) -> str:
-        """Have the object in the bucket; its entity tag if it is a large one.
+    async def _turn(self, digest: Digest, before: Row | None) -> int | None:
+        """Be the only upload of a blob at this node; None if another one takes too long, or is done.
+
+        ``before`` is the row that was there when this one began.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            try:
+                turn = self._turns.alone(digest)
+            except OSError as error:
+                raise from_os_error(error, "storing a blob") from error
+            if turn is not None or _is_news(self._known(digest), before):
+                return turn
+            waited = loop.time() - began
+            if waited >= CLOUD_TURN_SECONDS:
+                return None
+            await asyncio.sleep(min(CLOUD_POLL_SECONDS, 0.002 + waited / 4))
+
+    async def _share(
+        self, digest: Digest, row: Row, sums: bytes | None, name: bytes, finish: Finish[T]
+    ) -> tuple[T] | None:
+        """Finish by the row of another upload; None, and nothing is done, if it is there no more."""
+
+        def change(batch: WriteBatch) -> tuple[T] | None:
+            now = catalogue.row_in(batch, digest)
+            if now is None or now.put != row.put:
+                return None
+            return (finish(batch, now, sums, name),)
+
+        return await self._environment.write(change, 512)
+
+    async def _send(self, source: SpoolSource) -> tuple[str, int]:
+        """Have the object in the bucket; its tag, and when it was verified (Row).
 
         A large one is not sent again if the service says that it is as it was. A small one is: that
         costs little more than asking, and makes a bad copy good.
         """
         path = path_of(source.digest, self._layout)
-        is_large = source.size > self._bucket.part_bytes
-        if is_large and (known := self._known(source.digest)) is not None and known.etag:
+        if source.size <= self._bucket.part_bytes:
+            return await self._proving.send_small(path, source), self._now()
+        if (known := self._known(source.digest)) is not None and known.tag:
             with contextlib.suppress(NotFound):
-                told = await self._bucket.look(path)
-                if (told.size, told.etag) == (known.size, known.etag):
-                    return known.etag
+                if is_of(known, await self._bucket.look(path)):
+                    return known.tag, known.proved
         await self._bucket.write(path, source)
-        if not is_large:
-            return ""
         told = await self._bucket.look(path)
         if told.size != source.size:
             raise Unavailable(
                 f"the store has {told.size} bytes of {source.size} of {path}", hint="Put it again."
             )
-        return told.etag
+        return tag_in(told), self._now()
 
     def _abandon(self, digest: Digest, name: bytes) -> None:
         if self.is_closed:
@@ -120,6 +167,11 @@ class Uploads:
     def _known(self, digest: Digest) -> Row | None:
         with self._environment.snapshot() as batch:
             return catalogue.row_in(batch, digest)
+
+
+def _is_news(row: Row | None, before: Row | None) -> TypeGuard[Row]:
+    """Whether an upload came to its end since a row was looked at."""
+    return row is not None and (before is None or row.put != before.put)
 
 
 async def _sums_of(spool: Spool) -> bytes | None:

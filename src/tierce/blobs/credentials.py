@@ -252,4 +252,7 @@ def _name(service: str, option: str) -> str:
 
 
 def _how(service: str, data: Path) -> str:
-    return f"Run `tierce auth {service} --data {data}`, then start the node again."
+    return (
+        f"Run `tierce auth {service} --data {data}`, which sends you to the page where you permit it; "
+        "then start the node again."
+    )

@@ -307,6 +307,21 @@ def _deliver(writes: list[_Write], results: list[Any]) -> None:
             write.done.set_result(result)
 
 
+def has_database(directory: Path, name: str) -> bool:
+    """Whether there is an index with such a database. Not for a process that has it open."""
+    if not (directory / "data.mdb").exists():
+        return False
+    try:
+        with (
+            lmdb.open(str(directory), readonly=True) as found,
+            found.begin() as transaction,
+            transaction.cursor() as cursor,
+        ):
+            return bool(cursor.set_key(name.encode()))
+    except lmdb.Error as error:
+        raise _translate(error, directory) from error
+
+
 def allocate_lock_file(directory: Path) -> None:
     """Give LMDB's lock file all of its blocks. For a process that has not opened the environment.
 

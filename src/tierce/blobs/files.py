@@ -25,7 +25,7 @@ from tierce.blobs.marks import Marking, claim, claim_all, is_managed, key_of, ma
 from tierce.blobs.placing import link, locked, replace
 from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.spool import Spool, Spooler
-from tierce.blobs.store import BlobInfo, Counts
+from tierce.blobs.store import BlobInfo, Counts, ProvedByReading
 from tierce.core.digest import ALGORITHMS, Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError, from_os_error
 from tierce.core.limits import PIECE_BYTES
@@ -36,7 +36,7 @@ KIND = "files"
 T = TypeVar("T")
 
 
-class FilesStore:
+class FilesStore(ProvedByReading):
     """A BlobStore of files under one directory. Blocking work runs in ``pool``."""
 
     def __init__(

@@ -30,7 +30,7 @@ from tierce.blobs.packed import PackedStore, digest_of
 from tierce.blobs.quarantine import Quarantine, sync_directory
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spool, Spooler
-from tierce.blobs.store import BlobInfo, Counts, OpenBlob
+from tierce.blobs.store import BlobInfo, Counts, OpenBlob, ProvedByReading
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, NotFound, TierceError
 from tierce.core.limits import BLOB_LIMIT_BYTES, DISK_THREADS, PACK_LIMIT_BYTES
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class LocalStore:
+class LocalStore(ProvedByReading):
     """A packed store and a files store under one contract."""
 
     def __init__(

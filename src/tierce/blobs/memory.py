@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from tierce.blobs.packed import SmallBlob
 from tierce.blobs.spool import Spool
-from tierce.blobs.store import BlobInfo, Counts
+from tierce.blobs.store import BlobInfo, Counts, ProvedByReading
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound
 
 
-class MemoryStore:
+class MemoryStore(ProvedByReading):
     """Nothing here outlives the process, so nothing is durable. Needs spools that stay in memory."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from tierce.blobs.environment import BLOBS, Environment, WriteBatch
 from tierce.blobs.marks import Marking, claim, claim_all, key_of, managed_of
 from tierce.blobs.quarantine import Quarantine
 from tierce.blobs.spool import Spool
-from tierce.blobs.store import BlobInfo, Counts
+from tierce.blobs.store import BlobInfo, Counts, ProvedByReading
 from tierce.core.digest import ALGORITHMS, Digest
 from tierce.core.errors import Corrupt, NotFound
 
@@ -43,7 +43,7 @@ class SmallBlob:
         self.data = None
 
 
-class PackedStore:
+class PackedStore(ProvedByReading):
     """A BlobStore in the node's LMDB environment. For bodies that a spool keeps in memory."""
 
     def __init__(

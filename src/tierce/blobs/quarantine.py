@@ -29,15 +29,18 @@ class Quarantine:
         sync_directory(self.directory)
         self._tell(digest, "file")
 
-    def take_bytes(self, digest: Digest, data: bytes) -> None:
-        """Write bad bytes here, durably, before their owner drops them. Raises OSError."""
+    def take_bytes(self, digest: Digest, data: bytes, kind: str = "packed") -> None:
+        """Write bad bytes here, durably, before their owner drops them. Raises OSError.
+
+        ``kind`` says in the metric where they were: ``packed`` or ``cloud``.
+        """
         place = self._place(digest)
         with place.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         sync_directory(self.directory)
-        self._tell(digest, "packed")
+        self._tell(digest, kind)
 
     def _place(self, digest: Digest) -> Path:
         name = f"{digest.algorithm}-{digest.hex}.{time.time_ns()}.{next(_serial)}"

@@ -97,6 +97,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def prove(self, digest: Digest) -> int:
+        """Be sure that a whole and right copy is here now; returns the size in bytes.
+
+        As cheaply as that can be known: by reading it as ``verify`` does with ``repair``, or by what
+        the medium tells of it, where that is proof enough. Raises NotFound, or Corrupt.
+        """
+        ...
+
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob durably; False if it was not there."""
         ...
@@ -116,3 +124,13 @@ class BlobStore(Protocol):
     async def counts(self) -> Counts:
         """How much is stored. Kept up to date, cheap; a crash may leave it off until recounted."""
         ...
+
+
+class ProvedByReading(Protocol):
+    """The part of a store that has no better proof than to read a blob whole."""
+
+    async def verify(self, digest: Digest, *, repair: bool) -> int: ...
+
+    async def prove(self, digest: Digest) -> int:
+        """See BlobStore."""
+        return await self.verify(digest, repair=True)

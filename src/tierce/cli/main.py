@@ -48,6 +48,7 @@ COMMANDS = {
     "cluster": Command(
         "tierce.cli.cluster:command", "Show the cluster, empty a node, or strike one that is lost."
     ),
+    "store": Command("tierce.cli.store:command", "Compare a store in the cloud, or take one over."),
     "doctor": Command("tierce.cli.doctor:command", "Check and repair a data directory."),
     "token": Command("tierce.cli.token:command", "Make access tokens."),
     "auth": Command(

@@ -109,6 +109,9 @@ class BlockingClient:
     def forget(self, node_id: str) -> None:
         self._runner.run(self._client.forget(node_id))
 
+    def compare_store(self) -> int:
+        return self._runner.run(self._client.compare_store())
+
     def _each(self, source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """What an asynchronous generator gives. Close it if it is left early."""
         try:

@@ -244,6 +244,15 @@ class Client(ObjectClient):
         path = f"/v1/cluster/nodes/{quote(node_id, safe='')}/forget"
         await self._remove("POST", path, f"the node {node_id}")
 
+    async def compare_store(self) -> int:
+        """Have the node compare its store in the cloud with its catalogue; the comparison's number.
+
+        It is done when ``agent.store.comparisons`` in the :meth:`status` is at that number. Raises
+        Conflict for a node without such a store.
+        """
+        answer = await self._ask("POST", "/v1/store/compare", "the store")
+        return int(answers.json_object(answer.body)["comparison"])
+
     async def _put(self, digest: Digest, size: int, body: Body) -> Stored:
         if size > SMALL_FILE_BYTES and await self._is_there(digest):
             return Stored(digest, size, created=False)

@@ -1,30 +1,42 @@
-"""The URL of an upstream or a store, read into the options of an OpenDAL service. Pure.
+"""The URL of an upstream or a store, read into the options of an OpenDAL service.
 
 ``SERVICE://PLACE/PREFIX?option=value``: the place is the bucket (a container, or a host), the prefix
 goes before every key, and the query holds further options of the service, by OpenDAL's names. Secrets
-never stand in it: a URL is shown in logs, process lists and status pages.
+never stand in it: a URL is shown in logs, process lists and status pages. Those that are found in the
+environment are told to hiding.py; but for that, nothing here is changed or asked.
 """
 
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from opendal import config as opendal_config
+from opendal.services import Scheme
 
 from tierce.cloud.failures import UPSTREAM
+from tierce.cloud.hiding import hide
 from tierce.core.errors import BadRequest
 
 DEFAULT_REGION = "us-east-1"
 
-_PLACES = {"azblob": "container", "swift": "container"}
+_PLACES = {
+    "azblob": "container",
+    "azdls": "filesystem",
+    "azfile": "share_name",
+    "swift": "container",
+}
 """The option that the place stands for, where it is not the bucket."""
 _HOSTS = ("webdav", "webhdfs")
 """Services whose place is a host, reached by HTTPS unless ``endpoint`` says otherwise."""
 _SECRET = re.compile(
-    r"secret|passw|token|credential$|sas|access_key_id|connection_string|customer_key$|[a-z]_key$|^key$"
+    r"secret|passw|token|credential$|sas|(?:access|application)_key|connection_string"
+    r"|[a-z]_key$|^key$|delegation"
 )
+_FILE = re.compile(r"_(?:path|file)$")
+"""The names of options that name a file, which may hold a secret and is none."""
+_USER_IN_URL = re.compile(r"://[^/?#]*@")
 _S3_SECRETS = {
     "access_key_id": "AWS_ACCESS_KEY_ID",
     "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -32,6 +44,12 @@ _S3_SECRETS = {
 }
 _S3_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_S3_ENDPOINT")
 _S3_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+INSTALLED: Final = frozenset(
+    re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name in vars(Scheme) if name[0].isupper()
+)
+"""The services that the installed OpenDAL was built with."""
 
 
 class Address(NamedTuple):
@@ -55,10 +73,11 @@ def parse_address(url: str, environ: Mapping[str, str], what: str = UPSTREAM) ->
     service = parts.scheme
     known = _known_options(service, what)
     _check_options(service, given, known, what)
-    if "@" in parts.netloc or any("@" in value for name, value in given if name == "endpoint"):
+    if _has_user(parts.netloc, unquote(parts.path), given, known):
+        names = [name for name in ("password", "connection_string") if name in known]
         raise BadRequest(
             f"the {what}'s URL has a user's name or password in it",
-            hint=_secret_hint(service, "password"),
+            hint=_secret_hint(service, *names),
         )
     options = _place(service, parts.netloc, unquote(parts.path), known, what)
     options.update(given)
@@ -66,32 +85,51 @@ def parse_address(url: str, environ: Mapping[str, str], what: str = UPSTREAM) ->
         options.setdefault("region", _first(environ, _S3_REGIONS) or DEFAULT_REGION)
         if endpoint := options.get("endpoint") or _first(environ, _S3_ENDPOINTS):
             options["endpoint"] = endpoint if "://" in endpoint else f"https://{endpoint}"
+        hide(environ.get(name, "") for name in _S3_SECRETS.values())
     else:
         for name in known:
             if value := environ.get(_variable(service, name)):
                 options[name] = value
+        hide(value for name, value in options.items() if is_secret(name))
     query = f"?{parts.query}" if parts.query else ""
     return Address(service, options, f"{service}://{parts.netloc}{parts.path}{query}")
 
 
-def _known_options(service: str, what: str) -> frozenset[str]:
-    """The names of a service's options. Raises BadRequest for a service that there is not."""
-    services: dict[str, Any] = {
-        name.removesuffix("Config").lower(): each
+def is_secret(option: str) -> bool:
+    """Whether an option of a service is a secret, by its name alone."""
+    return _SECRET.search(option) is not None and _FILE.search(option) is None
+
+
+def service_options() -> dict[str, frozenset[str]]:
+    """All services that OpenDAL knows, with the names of their options; not all need be installed."""
+    return {
+        re.sub(r"(?<!^)([A-Z])", r"-\1", name.removesuffix("Config")).lower(): frozenset(
+            each.__required_keys__ | each.__optional_keys__
+        )
+        - {"scheme", "root"}
         for name, each in vars(opendal_config).items()
         if name.endswith("Config") and hasattr(each, "__required_keys__")
     }
-    found = services.get(service.replace("-", ""))
+
+
+def _known_options(service: str, what: str) -> frozenset[str]:
+    """The names of a service's options. Raises BadRequest for a service that is not there."""
+    found = service_options().get(service)
     if found is None:
         raise _bad_url(f"{service[:40]!a} is no service that the {what} can be on")
-    return frozenset(found.__required_keys__ | found.__optional_keys__) - {"scheme", "root"}
+    if service not in INSTALLED:
+        raise BadRequest(
+            f"{service} is not among the services of the installed OpenDAL",
+            hint=f"There are: {', '.join(sorted(INSTALLED))}.",
+        )
+    return found
 
 
 def _check_options(
     service: str, given: list[tuple[str, str]], known: frozenset[str], what: str
 ) -> None:
     for name, _ in given:
-        if name != "credential_path" and _SECRET.search(name):
+        if is_secret(name):
             raise BadRequest(
                 f"the {what}'s URL has the secret {name[:40]!a} in it",
                 hint=_secret_hint(service, name),
@@ -126,11 +164,23 @@ def _place(
     return options
 
 
-def _secret_hint(service: str, name: str) -> str:
+def _has_user(netloc: str, path: str, given: list[tuple[str, str]], known: frozenset[str]) -> bool:
+    """Whether somebody put USER:PASSWORD@ somewhere; a database's may come in a path by mistake."""
+    return (
+        "@" in netloc
+        or ("connection_string" in known and "@" in path)
+        or any(_USER_IN_URL.search(text) for text in (path, *(value for _, value in given)))
+        or any("@" in value for name, value in given if name == "endpoint")
+    )
+
+
+def _secret_hint(service: str, *names: str) -> str:
     if service == "s3":
-        variable = _S3_SECRETS.get(name, "AWS_SECRET_ACCESS_KEY")
+        variable = _S3_SECRETS.get(names[0] if names else "", "AWS_SECRET_ACCESS_KEY")
         return f"Take it out; set the environment variable {variable}, or use a profile or a role."
-    return f"Take it out; set the environment variable {_variable(service, name)}."
+    if not names:
+        return f"Take it out; see what `OPENDAL_{service.upper()}_...` there is in docs/storage.md."
+    return f"Take it out; set the environment variable {_variable(service, names[0])}."
 
 
 def _variable(service: str, option: str) -> str:

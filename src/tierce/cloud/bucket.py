@@ -14,10 +14,15 @@ import opendal
 from opendal.options import WriteKwargs
 
 from tierce.cloud.address import Address, parse_address
-from tierce.cloud.failures import OPENDAL_ERRORS, Passing, translate
+from tierce.cloud.failures import OPENDAL_ERRORS, Lasting, Passing, translate
+from tierce.cloud.leaving import leave_in_peace
+from tierce.cloud.pacing import RequestPace
 from tierce.cloud.retrying import Patience, Retrying
+from tierce.cloud.telling import checks_itself, md5_of, tag_of
 from tierce.cloud.writing import CLOUD_PART_BYTES, CLOUD_WHOLE_BYTES, Content, Writer
 from tierce.core.errors import BadRequest, NotFound, TierceError, TooLarge, Unavailable
+from tierce.core.limits import CLOUD_LIST_PAGE
+from tierce.core.metrics import STORE_READ_BYTES, STORE_REQUESTS, STORE_WRITTEN_BYTES
 
 T = TypeVar("T")
 
@@ -25,11 +30,17 @@ STORE = "store"
 
 
 class Entry(NamedTuple):
-    """An object: its path, its size in bytes, and its entity tag, empty where there is none."""
+    """An object: its path, its size in bytes, and its entity tag, empty where there is none.
+
+    ``md5`` is that of its content in hex, where the service tells it; else empty (telling.py).
+    ``modified`` is when it was written, seconds since 1970; 0 where that is not told.
+    """
 
     path: str
     size: int
     etag: str
+    md5: str
+    modified: float = 0.0
 
 
 class CutShort(NotFound):
@@ -42,9 +53,11 @@ def open_bucket(
     patience: Patience | None = None,
     part_bytes: int = CLOUD_PART_BYTES,
     environ: Mapping[str, str] = os.environ,
+    pace: RequestPace | None = None,
 ) -> "Bucket":
     """The bucket that a URL names (docs/storage.md), without asking it anything yet.
 
+    Its requests keep to ``pace``; without one, to what the service says only.
     Raises BadRequest, with a hint, for a URL that can't be used.
     """
     address = parse_address(re.sub(r"^file:", "fs:", url), environ, STORE)
@@ -55,6 +68,7 @@ def open_bucket(
             hint="Make it, or mount what it is on. It is never made here: a disk that is not mounted "
             "would look like an empty store.",
         )
+    leave_in_peace()
     try:
         operator = opendal.AsyncOperator(address.service, **address.options)
     except OPENDAL_ERRORS as error:
@@ -62,13 +76,21 @@ def open_bucket(
             translate(error, "its URL was read", STORE).message,
             hint="Check the store's URL and its options; see docs/storage.md.",
         ) from None
-    return Bucket(operator, address, patience=patience or Patience(), part_bytes=part_bytes)
+    can = operator.capability()
+    if not (can.write and can.read and can.stat and can.list and can.delete):
+        raise BadRequest(
+            f"{address.service} can't be a store: it must write, read, list and delete",
+            hint="Use another service, such as S3 or WebDAV.",
+        )
+    patience = patience or Patience()
+    return Bucket(operator, address, patience=patience, part_bytes=part_bytes, pace=pace)
 
 
 class Bucket:
-    """All methods may be called concurrently, from one event loop. ``requests`` counts by kind.
+    """All methods may be called concurrently, from one event loop.
 
-    Those that ask the service raise Unavailable.
+    ``requests`` counts what was sent, vain attempts too, by its kind. Those that ask the service
+    raise Unavailable.
     """
 
     def __init__(
@@ -78,15 +100,17 @@ class Bucket:
         *,
         patience: Patience,
         part_bytes: int = CLOUD_PART_BYTES,
+        pace: RequestPace | None = None,
     ) -> None:
         can = operator.capability()
         self._operator = operator
         self._address = address
-        self._retrying = Retrying(patience, what=STORE)
+        self._retrying = Retrying(patience, what=STORE, pace=pace, on_answer=self._answered)
         self._writer = Writer(operator, address.service, part_bytes, self._retrying)
         self._root = address.options.get("root", "") if address.service == "fs" else ""
         self._problem = ""
-        self.can_copy = can.copy
+        # OpenDAL 0.47.12 can't read Dropbox's answer to a copy: it is made, and reported as failed.
+        self.can_copy = can.copy and address.service != "dropbox"
         self._can_be_new = can.write_with_if_not_exists and not self._root
         self.requests = {"write": 0, "read": 0, "look": 0, "list": 0, "delete": 0, "copy": 0}
         self.read_bytes = 0
@@ -96,6 +120,11 @@ class Bucket:
     def shown(self) -> str:
         """Its URL, fit for logs."""
         return self._address.shown
+
+    @property
+    def checks_itself(self) -> bool:
+        """Whether the service looks after its bytes, so that an entity tag proves them."""
+        return checks_itself(self._address)
 
     @property
     def part_bytes(self) -> int:
@@ -116,12 +145,12 @@ class Bucket:
                 hint="Use a store on a service that takes large objects in parts, such as S3.",
             )
         await self._check_directory()
-        self.requests["write"] += 1
-        self.written_bytes += content.size
         try:
             await self._ours(self._writer.write(path, content, options))
         except NotFound as error:
             raise Unavailable(error.message, hint="Check that the bucket is there.") from None
+        self.written_bytes += content.size
+        STORE_WRITTEN_BYTES.inc(content.size)
         if self._root:
             await asyncio.to_thread(_sync_file, self._root, path)
 
@@ -144,36 +173,33 @@ class Bucket:
             if len(data) == length:
                 return data
             told = await self._operator.stat(path)
-            self.requests["look"] += 1
             if told.content_length < start + length:
                 raise CutShort(f"{path} has {told.content_length} bytes in the store")
             raise Passing(reason, hint="Look at the store's status; it is asked again later.")
 
         doing = f"reading {path}"
         await self._check_directory()
-        self.requests["read"] += 1
         seconds = self._retrying.patience.body_seconds(length)
-        data = await self._run(doing, attempt, seconds=seconds)
+        data = await self._run("read", doing, attempt, seconds=seconds)
         self.read_bytes += length
+        STORE_READ_BYTES.inc(length)
         return data
 
     async def look(self, path: str) -> Entry:
         """What the service tells of an object. Raises NotFound."""
         await self._check_directory()
-        self.requests["look"] += 1
-        told = await self._run(f"looking at {path}", lambda: self._operator.stat(path))
-        return Entry(path, told.content_length, told.etag or "")
+        told = await self._run("look", f"looking at {path}", lambda: self._operator.stat(path))
+        return _entry(path, told)
 
     async def delete(self, path: str, *, attempts: int | None = None) -> None:
         """Remove an object, if it is there."""
         await self._check_directory()
-        self.requests["delete"] += 1
 
         async def attempt() -> None:
             await self._operator.delete(path)
 
         try:
-            await self._run(f"deleting {path}", attempt, attempts=attempts)
+            await self._run("delete", f"deleting {path}", attempt, attempts=attempts)
         except NotFound:
             return
         if self._root:
@@ -181,8 +207,7 @@ class Bucket:
 
     async def copy(self, path: str, to: str) -> None:
         """Copy an object inside the bucket. Raises NotFound."""
-        self.requests["copy"] += 1
-        await self._run(f"copying {path}", lambda: self._operator.copy(path, to))
+        await self._run("copy", f"copying {path}", lambda: self._operator.copy(path, to))
 
     async def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
         """What is directly below ``prefix``, which ends in a slash or is empty: in no order.
@@ -190,19 +215,25 @@ class Bucket:
         Paths that end in a slash are prefixes in their turn.
         """
         await self._check_directory()
-        self.requests["list"] += 1
-        lister = await self._run(f"listing {prefix}", lambda: self._operator.list(prefix))
+        doing = f"listing {prefix}"
+        lister = await self._run("list", doing, lambda: self._operator.list(prefix))
         entries = aiter(lister)
+        count = 0
         while True:
             # A page that failed can't be asked for again, so the whole listing fails.
+            is_page = count > 0 and count % CLOUD_LIST_PAGE == 0
+            kind = "list" if is_page else ""
             found = await self._ours(
-                self._retrying.once(f"listing {prefix}", lambda: anext(entries, None))
+                self._retrying.once(
+                    doing, lambda: anext(entries, None), is_request=is_page, kind=kind
+                )
             )
             if found is None:
                 return
+            count += 1
             if found.path != prefix and found.path != "/":
                 told = found.metadata
-                yield Entry(found.path, told.content_length, told.etag or "")
+                yield _entry(found.path, told)
 
     def status(self) -> dict[str, object]:
         """How it goes, since this process began, for status pages.
@@ -212,14 +243,20 @@ class Bucket:
         return {
             "url": self.shown,
             **self._retrying.circuit.status(),
+            "pace": self._retrying.pace.status(),
             "problem": self._problem,
             "requests": dict(self.requests),
             "read_bytes": self.read_bytes,
             "written_bytes": self.written_bytes,
         }
 
+    def _answered(self, kind: str, result: str) -> None:
+        self.requests[kind] += 1
+        STORE_REQUESTS.labels(kind, result).inc()
+
     async def _run(
         self,
+        kind: str,
         doing: str,
         attempt: Callable[[], Awaitable[T]],
         *,
@@ -227,13 +264,16 @@ class Bucket:
         attempts: int | None = None,
     ) -> T:
         return await self._ours(
-            self._retrying.run(doing, attempt, seconds=seconds, attempts=attempts)
+            self._retrying.run(doing, attempt, seconds=seconds, attempts=attempts, kind=kind)
         )
 
     async def _ours(self, request: Awaitable[T]) -> T:
         """What is no answer about the object itself is Unavailable."""
         try:
             answer = await request
+        except Lasting as error:
+            self._problem = f"{error.message}. {error.hint}"
+            raise
         except (NotFound, TooLarge, Unavailable):
             raise
         except TierceError as error:
@@ -249,6 +289,12 @@ class Bucket:
                 f"the store's directory {self._root!a} is not there",
                 hint="Mount what it is on, or make it.",
             )
+
+
+def _entry(path: str, told: opendal.types.Metadata) -> Entry:
+    modified = told.last_modified.timestamp() if told.last_modified else 0.0
+    tag, md5 = tag_of(told.etag), md5_of(told.content_md5)
+    return Entry(path, told.content_length, tag, md5, modified)
 
 
 def _sync_file(root: str, path: str) -> None:

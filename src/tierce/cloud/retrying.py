@@ -5,7 +5,9 @@ nodes that failed together don't return together. Every attempt has a bound by p
 begin within a bounded time only. After several failures in a row the circuit opens: for some seconds
 each request fails at once, so that a dead service holds up nobody; then one is let through to try.
 
-What the service answered, if only by "no", is no failure of it. All times are the event loop's.
+What the service answered, if only by "no", is no failure of it. Nor is it one that it is asked too much:
+then all requests slow down together (pacing.py), and the attempt is made again when its turn comes.
+All times are the event loop's.
 """
 
 import asyncio
@@ -14,9 +16,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tierce.cloud.failures import OPENDAL_ERRORS, UPSTREAM, Passing, timed_out, translate
-from tierce.core.errors import TierceError, Unavailable
+from tierce.cloud.failures import (
+    OPENDAL_ERRORS,
+    UPSTREAM,
+    Contended,
+    Passing,
+    SlowDown,
+    timed_out,
+    translate,
+)
+from tierce.cloud.pacing import RequestPace
+from tierce.core.errors import NotFound, TierceError, Unavailable
 from tierce.core.limits import KIB
+from tierce.core.metrics import CIRCUIT_OPENED
 
 T = TypeVar("T")
 
@@ -82,17 +94,22 @@ class Circuit:
     def _has_opened(self) -> bool:
         return self.failures_in_a_row >= self._patience.circuit_failures
 
-    def enter(self) -> None:
-        """Begin a request. Raises Unavailable while the circuit is open."""
-        if not self._has_opened:
-            return
+    def check(self) -> None:
+        """Raise Unavailable while the circuit is open."""
         left = self._open_until - _now()
-        if left > 0:
+        if self._has_opened and left > 0:
             raise Unavailable(
                 f"the {self._what} failed several times in a row, and is left alone for a while;"
                 f" the last: {self.last_error}",
                 hint=f"Look at the {self._what}'s status; it is asked again in {left:.0f} s.",
+                retry_after_seconds=left,
             )
+
+    def enter(self) -> None:
+        """Begin a request. Raises Unavailable while the circuit is open."""
+        self.check()
+        if not self._has_opened:
+            return
         # This request tries it out; if it never ends, another may after as long again.
         self._open_until = _now() + self._patience.circuit_seconds
 
@@ -102,14 +119,24 @@ class Circuit:
         self.succeeded_count += 1
         self._last_success = _now()
 
+    def refused(self, error: TierceError) -> None:
+        """The service answered that it is asked too much: it is not dead."""
+        self.failures_in_a_row = 0
+        self._note(error)
+
     def failed(self, error: TierceError) -> None:
         """The service failed."""
         self.failures_in_a_row += 1
+        self._note(error)
+        if self.failures_in_a_row == self._patience.circuit_failures:
+            CIRCUIT_OPENED.labels(self._what).inc()
+        if self._has_opened:
+            self._open_until = _now() + self._patience.circuit_seconds
+
+    def _note(self, error: TierceError) -> None:
         self.failed_count += 1
         self.last_error = error.message
         self._last_failure = _now()
-        if self._has_opened:
-            self._open_until = _now() + self._patience.circuit_seconds
 
     def status(self) -> dict[str, object]:
         """For status pages: ages in seconds, None for what never was."""
@@ -127,7 +154,11 @@ class Circuit:
 
 
 class Retrying:
-    """Runs requests within the bounds, through one circuit. ``what`` is as in failures.py."""
+    """Runs requests within the bounds, at one pace, through one circuit. ``what`` is as in failures.py.
+
+    ``on_answer`` is told of each request that has a kind, and how it ended: ``ok``, ``missing``,
+    ``slow_down``, ``refused`` or ``failed``.
+    """
 
     def __init__(
         self,
@@ -135,11 +166,15 @@ class Retrying:
         *,
         what: str = UPSTREAM,
         luck: Callable[[], float] = random.random,
+        pace: RequestPace | None = None,
+        on_answer: Callable[[str, str], None] = lambda kind, result: None,
     ) -> None:
         self.patience = patience
         self.what = what
         self.circuit = Circuit(patience, what)
+        self.pace = pace or RequestPace(what=what)
         self._luck = luck
+        self._on_answer = on_answer
 
     async def run(
         self,
@@ -148,16 +183,18 @@ class Retrying:
         *,
         seconds: float | None = None,
         attempts: int | None = None,
+        kind: str = "",
     ) -> T:
         """Attempt something until it works, each attempt for ``seconds`` (default: stall_seconds).
 
-        ``attempt`` may raise what OpenDAL raises, or Passing. Raises Unavailable when the bounds are
-        reached, and what can't pass at once.
+        Waiting for its turn counts among ``total_seconds``. ``attempt`` may raise what OpenDAL
+        raises, or Passing. Raises Unavailable when the bounds are reached, and what can't pass at once.
         """
         trials = self.trials(attempts)
         while True:
             try:
-                return await self.once(doing, attempt, seconds=seconds)
+                left = trials.seconds_left
+                return await self.once(doing, attempt, seconds=seconds, kind=kind, patience=left)
             except Passing as error:
                 await trials.pause(error)
 
@@ -168,13 +205,22 @@ class Retrying:
         *,
         seconds: float | None = None,
         is_step: bool = False,
+        is_request: bool = True,
+        kind: str = "",
+        patience: float | None = None,
     ) -> T:
         """One attempt. Raises Passing for what another may do.
 
         A step is of a longer attempt, whose owner enters the circuit and tells it of the success.
+        A request waits for its turn for ``patience`` seconds at most (default: total_seconds).
         """
         if not is_step:
+            self.circuit.check()
+        if is_request:
+            await self.pace.turn(self.patience.total_seconds if patience is None else patience)
+        if not is_step:
             self.circuit.enter()
+        sent_at = _now()
         limit = self.patience.stall_seconds if seconds is None else seconds
         try:
             async with asyncio.timeout(limit):
@@ -188,8 +234,15 @@ class Retrying:
         else:
             if not is_step:
                 self.circuit.succeeded()
+            if kind:
+                self._on_answer(kind, "ok")
             return answer
-        if isinstance(failure, Unavailable):
+        if kind:
+            self._on_answer(kind, _result_of(failure))
+        if isinstance(failure, SlowDown):
+            self.pace.slow_down(sent_at, failure.retry_after_seconds or 0.0)
+            self.circuit.refused(failure)
+        elif isinstance(failure, Unavailable) and not isinstance(failure, Contended):
             self.circuit.failed(failure)
         else:
             self.circuit.succeeded()
@@ -213,6 +266,11 @@ class Trials:
         self._failures = 0
         self._deadline = _now() + retrying.patience.total_seconds
 
+    @property
+    def seconds_left(self) -> float:
+        """How long an attempt may wait until it begins."""
+        return max(0.0, self._deadline - _now())
+
     def progressed(self) -> None:
         """Something came: the failures so far don't count any more."""
         self._failures = 0
@@ -220,12 +278,25 @@ class Trials:
 
     async def pause(self, error: Passing) -> None:
         """Wait before the next attempt; raises the error if there must not be one."""
+        if isinstance(error, SlowDown) and self._attempts > 1 and self.seconds_left:
+            return  # its turn comes later, as that of all others: that is pause enough
         self._failures += 1
+        # A request that may be carried out late goes out once; one that was refused was not.
+        is_refused = isinstance(error, Contended)
+        attempts = self._retrying.patience.attempts if is_refused else self._attempts
         pause = self._retrying.pause_seconds(self._failures)
         is_late = _now() + pause >= self._deadline
-        if self._failures >= self._attempts or is_late or self._retrying.circuit.is_open:
+        if self._failures >= attempts or is_late or self._retrying.circuit.is_open:
             raise error
         await asyncio.sleep(pause)
+
+
+def _result_of(failure: TierceError) -> str:
+    if isinstance(failure, SlowDown):
+        return "slow_down"
+    if isinstance(failure, NotFound):
+        return "missing"
+    return "failed" if isinstance(failure, Unavailable) else "refused"
 
 
 def _now() -> float:

@@ -9,6 +9,7 @@ after an error. One that is given up is dropped, and never completes.
 
 import asyncio
 import functools
+import re
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -29,6 +30,9 @@ CLOUD_PARTS_COUNT = 9_000
 CLOUD_WHOLE_BYTES = 64 * MIB
 """The largest object for a service that takes it in one piece only: that is held in memory."""
 
+PART_MARK = ".tierce-part-"
+"""In the names of what is written in place, until it is whole."""
+_PART = re.compile(rf"(.+){re.escape(PART_MARK)}[0-9a-f]{{16}}")
 _IN_PLACE = ("alluxio", "fs", "ftp", "hdfs-native", "webdav", "webhdfs")
 """Services where a write that was broken off may be seen."""
 
@@ -61,7 +65,7 @@ class Writer:
 
     async def write(self, path: str, content: Content, options: WriteKwargs) -> None:
         """Write an object; it is there, whole, when this returns. Raises what Retrying.run does."""
-        target = f"{path}.tierce-part-{secrets.token_hex(8)}" if self._is_in_place else path
+        target = f"{path}{PART_MARK}{secrets.token_hex(8)}" if self._is_in_place else path
         try:
             if content.size <= self.part_bytes or not self.in_parts:
                 await self._write_whole(target, content, options)
@@ -70,7 +74,10 @@ class Writer:
             if target != path:
                 # Once only: after a rename whose answer was lost, a second one finds nothing.
                 await self._retrying.run(
-                    f"renaming {target}", lambda: self._operator.rename(target, path), attempts=1
+                    f"renaming {target}",
+                    lambda: self._operator.rename(target, path),
+                    attempts=1,
+                    kind="write",
                 )
         except Exception:
             if target != path:
@@ -90,6 +97,7 @@ class Writer:
             f"writing {path}",
             lambda: self._operator.write(path, whole, **options),
             seconds=self._patience.body_seconds(len(whole)),
+            kind="write",
         )
 
     async def _write_parts(self, path: str, content: Content, options: WriteKwargs) -> None:
@@ -113,15 +121,34 @@ class Writer:
         retrying.circuit.enter()
         chunked: WriteKwargs = {**options, "chunk": part_bytes}
         file = await patient.open(path, "wb", **chunked)
-        sent = 0
+        sent = parts = 0
         async with aclosing(_pieces(content)) as pieces:
             async for piece in pieces:
                 write = functools.partial(file.write, piece)
-                await retrying.once(doing, write, seconds=seconds, is_step=True)
+                # One request for each part, and it is some piece of it that waits for its turn.
+                begins = sent // part_bytes >= parts
+                parts += begins
+                await retrying.once(
+                    doing,
+                    write,
+                    seconds=seconds,
+                    is_step=True,
+                    is_request=begins,
+                    kind="write" if begins else "",
+                )
                 sent += len(piece)
         _check_sent(path, sent, content.size)
-        await retrying.once(doing, file.close, seconds=seconds, is_step=True)
+        await retrying.once(doing, file.close, seconds=seconds, is_step=True, kind="write")
         retrying.circuit.succeeded()
+
+
+def whole_of(path: str) -> str | None:
+    """The path of the object that a part file is written for, where writes are in place.
+
+    None for what is no part file. A node that dies leaves them behind.
+    """
+    found = _PART.fullmatch(path)
+    return found[1] if found else None
 
 
 def _check_sent(path: str, sent: int, size: int) -> None:

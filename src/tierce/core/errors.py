@@ -60,15 +60,17 @@ class Conflict(TierceError):
 
 
 class Unavailable(TierceError):
-    """It may work later or on another node: try again."""
+    """It may work later or on another node: try again. ``retry_after_seconds``: if it is known when."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooManyRequests(Unavailable):
     """The caller sent more requests than it may in that time: send this one again later."""
-
-    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class ReadOnly(Unavailable):

@@ -31,8 +31,11 @@ _WHOLE = re.compile(r"[+-]?(?=[0-9_]{1,40}$)[0-9]+(_[0-9]+)*", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
-_IN_PLACE = re.compile(r"://[^/?#]*@")
-_IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|passw|token|key|sas|credential)[^=&]*=)[^&]*", re.I)
+_IN_PLACE = re.compile(r"://(?:[^?#]*:[^?#]*|[^/?#]*)@")
+_IN_QUERY = re.compile(
+    r"([?&][^=&]*(?:secret|passw|token|key|sas|credential|connection_string|delegation)[^=&]*=)[^&]*",
+    re.I,
+)
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
 
@@ -265,7 +268,7 @@ def _parse_bucket(value: object, what: str) -> str:
     text = _text(value).strip()
     if not re.fullmatch(r"[a-z][a-z0-9-]*://\S*", text) or not text.isprintable():
         raise BadRequest(
-            f"{quoted(text)} is not the URL of {what}",
+            f"{quoted(_show_bucket(text))} is not the URL of {what}",
             hint="Write it as in s3://BUCKET?region=us-east-1.",
         )
     return text

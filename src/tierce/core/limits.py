@@ -33,17 +33,36 @@ LMDB_READERS = 1024
 
 # A store in the cloud
 CLOUD_WHOLE_READ_BYTES = 1 * MIB
-STORE_CACHE_BYTES = 256 * MIB
+STORE_CACHE_BYTES = 1 * GIB
+# What a small file takes on the disk.
+STORE_CACHE_BLOCK_BYTES = 4 * KIB
+# No entry is larger than this part of a process's share.
+STORE_CACHE_ENTRY_PART = 4
+STORE_CACHE_WAITING_BYTES = 16 * MIB
+# The cache stays so far away from the reserve of the disk.
+STORE_CACHE_MARGIN_BYTES = 64 * MIB
+STORE_CACHE_TEND_SECONDS = 10.0
+STORE_CACHE_TELL_SECONDS = 1.0
+STORE_BACKGROUND_REQUESTS_PER_SECOND = 100.0
+# Services for people's files allow few requests: Google Drive about 10 changes a second, OneDrive so
+# many over five minutes; Dropbox does not say.
+DRIVE_REQUESTS_PER_SECOND = 10.0
 CLOUD_RANGE_BYTES = 4 * MIB
 CLOUD_WAIT_SECONDS = 5.0
 CLOUD_POLL_SECONDS = 0.05
+# How long an upload waits for another one of the same blob before both go on.
+CLOUD_TURN_SECONDS = 30.0
 # A request that was given up may be carried out for so long.
 CLOUD_SETTLE_SECONDS = 60.0
 CLOUD_DELETE_AT_ONCE = 8
 CLOUD_TEND_SECONDS = 5.0
 CLOUD_LEFT_PAGE = 256
 CLOUD_LIST_PAGE = 1000
+# So old is the part file of an upload that was broken off.
+CLOUD_PART_SECONDS = 24 * 3600.0
 CLOUD_OWNER_BYTES = 4096
+# Nothing is deleted from a bucket unless it was seen so lately that it is still this node's.
+CLOUD_OWNER_SECONDS = 60.0
 CLOUD_COMPARE_SECONDS = 24 * 3600.0
 # How long a service may take until its listing has what was put.
 CLOUD_LISTED_SECONDS = 3600.0
@@ -51,6 +70,11 @@ CLOUD_LISTED_SECONDS = 3600.0
 CLOUD_SCRUB_INTERVAL_SECONDS = 2.0
 CLOUD_SCRUB_BYTES_PER_SECOND = 256 * KIB
 CLOUD_LIST_AT_ONCE = 8
+CLOUD_EXAMINE_AT_ONCE = 8
+# After so long an object is read whole again, though its tag has not changed.
+CLOUD_REREAD_SECONDS = 180 * 24 * 3600.0
+# After so long without a comparison with the listing, tags prove nothing.
+CLOUD_VOUCHED_SECONDS = 3 * 24 * 3600.0
 
 # Requests
 HEADER_LINE_BYTES = 8190

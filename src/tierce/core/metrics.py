@@ -49,6 +49,25 @@ EVICTED_BLOBS = Counter("tierce_evicted_blobs", "Blobs dropped from the near-cac
 EVICTED_BYTES = Counter("tierce_evicted_bytes", "Bytes of blobs dropped from the near-cache.")
 LOADED_FILES = Counter("tierce_loaded_files", "Files that were loaded from peers of dtfc.")
 LOADED_BYTES = Counter("tierce_loaded_bytes", "Bytes of files that were loaded from peers of dtfc.")
+STORE_REQUESTS = Counter(
+    "tierce_store_requests",
+    "Requests to the store's service, and how they ended.",
+    ["kind", "result"],
+)
+STORE_READ_BYTES = Counter("tierce_store_read_bytes", "Bytes of blobs read from the store.")
+STORE_WRITTEN_BYTES = Counter("tierce_store_written_bytes", "Bytes of blobs put into the store.")
+STORE_CACHE_HITS = Counter(
+    "tierce_store_cache_hits", "Reads of small blobs and of pieces that the store's cache answered."
+)
+STORE_CACHE_MISSES = Counter(
+    "tierce_store_cache_misses", "Reads of small blobs and of pieces that the store's cache lacked."
+)
+SLOW_DOWNS = Counter("tierce_slow_downs", "Answers that a service is asked too much.", ["service"])
+CIRCUIT_OPENED = Counter(
+    "tierce_circuit_opened",
+    "Times that a process left a service alone, after failures in a row.",
+    ["service"],
+)
 REFUSED_REQUESTS = Counter(
     "tierce_refused_requests", "Requests of other nodes refused for their signature.", ["reason"]
 )

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF009  (_setting is dataclasses.field with more to say)
+# ruff: noqa: RUF009  (setting.py says more than dataclasses.field)
 """What an operator may set: each declared once, with its kind, default and help.
 
 From the fields of :class:`Settings` come the flags, the environment names, the keys of the TOML
@@ -6,69 +6,20 @@ file, ``tierce config`` and the check of the documentation. ``core/resolve.py`` 
 together, and checks there what settings must agree on among each other, as it knows their origins.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Literal
 
 import msgspec
 
 from tierce.core import kinds, limits
-from tierce.core.kinds import Kind
 from tierce.core.listen import PRIVATE, Listen
 from tierce.core.rights import ALL_RIGHTS, Right, Token
+from tierce.core.setting import ENVIRONMENT_PREFIX, Setting, settings_of
+from tierce.core.setting import declared as _setting
 
-__all__ = ["SETTINGS", "Listen", "Right", "Setting", "Settings", "Token"]
+__all__ = ["ENVIRONMENT_PREFIX", "SETTINGS", "Listen", "Right", "Setting", "Settings", "Token"]
 __all__ += ["from_json", "shown", "to_json"]
-
-T = TypeVar("T")
-
-_KEY = "setting"
-ENVIRONMENT_PREFIX = "TIERCE_"
-
-
-class Setting(NamedTuple):
-    """What is known of one setting. ``help`` is a sentence that names the unit."""
-
-    name: str
-    kind: Kind[Any]
-    help: str
-    default_text: str
-    secret: bool
-    is_flag: bool
-    in_file: bool
-
-    @property
-    def flag(self) -> str:
-        """``--blob-limit-bytes`` for ``blob_limit_bytes``."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def environment(self) -> str:
-        """``TIERCE_BLOB_LIMIT_BYTES`` for ``blob_limit_bytes``."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-    def shown(self, value: object) -> str:
-        """The value as text, with what is secret in it masked."""
-        return self.kind.show(value)
-
-
-def _setting(
-    default: T | Callable[[], T],
-    kind: Kind[T],
-    help_: str,
-    *,
-    default_text: str | None = None,
-    secret: bool = False,
-    is_flag: bool = True,
-    in_file: bool = True,
-) -> T:
-    """Declare a field of Settings. Typed as its value, as ``dataclasses.field`` is."""
-    factory = default if callable(default) else lambda: default
-    if default_text is None:
-        default_text = kind.show(factory())
-    setting = Setting("", kind, help_, default_text, secret, is_flag, in_file)
-    return field(default_factory=factory, repr=not secret, metadata={_KEY: setting})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,10 +228,26 @@ class Settings:
         kinds.choice("tierce", "cask"),
         "What blobs are called in the store; cask reads and writes the bucket of a Cask node.",
     )
+    store_proof: Literal["auto", "read", "tags"] = _setting(
+        "auto",
+        kinds.choice("auto", "read", "tags"),
+        "What proves a blob in the store: reading it, or an unchanged entity tag.",
+    )
     store_cache_bytes: int = _setting(
         limits.STORE_CACHE_BYTES,
         kinds.size(),
-        "Disk space for small blobs of the store that were read lately, in bytes; 0 is none.",
+        "Disk space for what was read lately from the store, in bytes; 0 is none.",
+    )
+    store_requests_per_second: float | None = _setting(
+        None,
+        kinds.or_auto(kinds.optional(kinds.number(0.0, 1e9)), lambda: None, "auto"),
+        "Most requests a second that the node sends to the store; 0 is no limit, auto is "
+        f"{limits.DRIVE_REQUESTS_PER_SECOND:g} for Dropbox, Google Drive, OneDrive and their like.",
+    )
+    store_background_requests_per_second: float = _setting(
+        limits.STORE_BACKGROUND_REQUESTS_PER_SECOND,
+        kinds.number(0.0, 1e9),
+        "Most of those that are for healing, the scrub and comparing, a second; 0 is no limit.",
     )
     cluster_tag: str = _setting(
         "",
@@ -378,10 +345,7 @@ class Settings:
         return frozenset() if self.tokens else ALL_RIGHTS
 
 
-SETTINGS: dict[str, Setting] = {
-    each.name: cast(Setting, each.metadata[_KEY])._replace(name=each.name)
-    for each in fields(Settings)
-}
+SETTINGS: dict[str, Setting] = settings_of(Settings)
 
 
 def shown(settings: Settings) -> dict[str, str]:

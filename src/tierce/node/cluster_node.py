@@ -39,7 +39,7 @@ from tierce.node.names_parts import Names
 from tierce.node.names_work import NamesWork
 from tierce.node.peer_service import BlobService
 from tierce.node.peers import Peers, Transport
-from tierce.node.scrub import Scrub
+from tierce.node.scrub import IsDue, Scrub
 from tierce.node.tierce_peers import TiercePeers
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class ClusterNode:
         join: Sequence[str] = (),
         known: Sequence[Member] = (),
         other_peers: Mapping[Dialect, Peers] | None = None,
+        is_due: IsDue | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._space = space
@@ -114,6 +115,7 @@ class ClusterNode:
             interval_seconds=pacing.scrub_interval_seconds,
             bytes_per_second=pacing.scrub_bytes_per_second,
             on_bad=self.healer.hint,
+            is_due=is_due,
             wall_clock=wall_clock,
         )
         self.gossip = Gossip(

@@ -292,6 +292,10 @@ class GuardedStore:
         """See BlobStore."""
         return await self._store.verify(digest, repair=repair)
 
+    async def prove(self, digest: Digest) -> int:
+        """See BlobStore."""
+        return await self._store.prove(digest)
+
     async def delete(self, digest: Digest) -> bool:
         """See BlobStore."""
         return await self._store.delete(digest)

@@ -19,6 +19,7 @@ from typing import Any
 from tierce.blobs.copying import copying
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobInfo, BlobStore
+from tierce.cloud.pacing import background
 from tierce.cluster.healing import RING, Keep, needs_plan, plan, whom_to_ask
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
@@ -132,6 +133,10 @@ class Healer:
 
     async def run(self) -> None:
         """Heal until cancelled."""
+        with background():
+            await self._run()
+
+    async def _run(self) -> None:
         due = 0.0
         surveyed: object = None
         loop = asyncio.get_running_loop()

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+from tierce.cloud.hiding import without_secrets
+
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         }
         content |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
         if record.exc_info:
-            content["traceback"] = self.formatException(record.exc_info)
+            content["traceback"] = without_secrets(self.formatException(record.exc_info))
         return json.dumps(content, ensure_ascii=True, default=str)
 
 
@@ -42,7 +44,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in record.getMessage())
         line = f"{_stamp(record)} {record.levelname:<7} {self._role}[{os.getpid()}] {message}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        return f"{line}\n{without_secrets(self.formatException(record.exc_info))}"
 
 
 def set_up(*, role: str, form: str, level: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from tierce.blobs.spool import Spooler
 from tierce.blobs.store import BlobStore
+from tierce.cloud.pacing import background
 from tierce.core.codec import decode, encode
 from tierce.core.digest import Digest
 from tierce.core.errors import (
@@ -25,7 +26,9 @@ from tierce.core.errors import (
 from tierce.core.limits import (
     DELETED_MEMORY_SECONDS,
     DISK_THREADS,
+    PEER_ANSWER_SECONDS,
     PEER_BATCH_BYTES,
+    PEER_PROOF_BYTES_PER_SECOND,
     RECORD_COMES_SECONDS,
 )
 from tierce.names.store import named_by_objects
@@ -115,7 +118,8 @@ class BlobService:
             self._condemned.pop(name, None)
             if managed and not healing:
                 self._record_comes(name)
-            created = await self._store.put(spool, managed=managed)
+            with background(healing):
+                created = await self._store.put(spool, managed=managed)
         finally:
             await spool.discard()
         return encode(messages.StoreAnswer([created]))
@@ -171,7 +175,8 @@ class BlobService:
                 self._condemned.pop(blob.digest, None)
                 if managed and not healing:
                     self._record_comes(blob.digest)
-                return await self._store.put(spool, managed=managed)
+                with background(healing):
+                    return await self._store.put(spool, managed=managed)
             finally:
                 await spool.discard()
         except TierceError as error:
@@ -188,18 +193,28 @@ class BlobService:
         if not request.prove:
             return messages.FindAnswer(await self._store.sizes(request.digests))
         at_once = asyncio.Semaphore(DISK_THREADS)
+        began = asyncio.get_running_loop().time()
+        read_bytes = 0
 
         async def prove(digest: Digest) -> int | None:
+            nonlocal read_bytes
             async with at_once:
-                return await self._prove(digest)
+                # What can't be proved while the other node waits, as from a slow store, isn't now.
+                patience = PEER_ANSWER_SECONDS / 2 + read_bytes / PEER_PROOF_BYTES_PER_SECOND
+                if asyncio.get_running_loop().time() - began > patience:
+                    return None
+                size = await self._prove(digest)
+                read_bytes += size or 0
+                return size
 
-        return messages.FindAnswer(list(await asyncio.gather(*map(prove, request.digests))))
+        with background():
+            return messages.FindAnswer(list(await asyncio.gather(*map(prove, request.digests))))
 
     async def _prove(self, digest: Digest) -> int | None:
         if digest in self._condemned:
             return None
         try:
-            return await self._store.verify(digest, repair=True)
+            return await self._store.prove(digest)
         except (NotFound, Corrupt):
             return None
 

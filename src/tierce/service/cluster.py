@@ -1,4 +1,4 @@
-"""The cluster as doors see it: how it is, and the two orders that an operator gives.
+"""The cluster as doors see it: how it is, and the orders that an operator gives.
 
 All of it is the agent's to know and to do. This module asks it, in the same process or in another
 one, and knows neither how nodes talk nor where blobs belong.
@@ -50,3 +50,11 @@ class Cluster:
         Raises NotFound for an unknown node, Conflict for one that is not down, Unavailable.
         """
         await self._control.call("forget", {"node_id": node_id})
+
+    async def compare_store(self) -> dict[str, Any]:
+        """Have this node's store in the cloud compared with its catalogue, in the background.
+
+        The answer's ``comparison`` is the number that ``comparisons`` in the status reaches when that
+        was done. Raises Conflict for a node without such a store, Unavailable.
+        """
+        return await self._control.call("compare_store", {})

@@ -199,6 +199,18 @@ class BlobStoreContract:
             with pytest.raises(NotFound):
                 await bench.store.verify(digest, repair=True)
 
+    async def test_a_proof_is_of_a_whole_and_right_copy(self, bench: Workbench) -> None:
+        for size in [size for size in bench.sizes if size > 0]:
+            digest, _ = await bench.put(body(size, seed=8))
+            assert await bench.store.prove(digest) == size
+            bench.harm(digest, size - 1)
+            before = bench.quarantined()
+            with pytest.raises(Corrupt):
+                await bench.store.prove(digest)
+            assert bench.quarantined() == before + 1
+            with pytest.raises(NotFound):
+                await bench.store.prove(digest)
+
     async def test_putting_over_a_bad_copy_heals_it(self, bench: Workbench) -> None:
         for size in [size for size in bench.sizes if size > 0]:
             data = body(size, seed=5)

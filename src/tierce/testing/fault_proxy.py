@@ -1,7 +1,8 @@
 """A proxy between an HTTP client and a server on loopback, that can be told to misbehave.
 
 What it does next stands in ``mode``, and may be changed at any time; it holds from the next request
-(or connection, for REFUSE) on. ``only`` limits faults to requests of one method, ``times`` to so many.
+(or connection, for REFUSE) on. ``only`` limits faults to requests of one method, ``times`` to so many;
+``skip`` lets so many of them pass before.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 _HEAD_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
+_S3_ERROR = b"<Error><Code>%s</Code><Message>told</Message></Error>"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
@@ -24,7 +26,7 @@ class Mode(enum.Enum):
     REFUSE = "refuse"
     """The connection is reset before anything is answered."""
     ERROR = "error"
-    """It is answered with ``status``, and never reaches the server."""
+    """It is answered with ``status``, and ``code`` in S3's words, and never reaches the server."""
     LATE_ERROR = "late error"
     """The server gets it and does it; the client is told ``status``."""
     STALL = "stall"
@@ -53,6 +55,9 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.mode = Mode.NONE
         self.status = 503
+        self.code = ""
+        self.retry_after_seconds = 0
+        self.skip = 0
         self.cut_bytes = 1000
         self.bytes_per_second = 100_000
         self.only = ""
@@ -75,9 +80,9 @@ class FaultProxy:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._server.wait_closed()
 
-    def harm(self, mode: Mode, *, only: str = "", times: int = -1) -> None:
+    def harm(self, mode: Mode, *, only: str = "", times: int = -1, skip: int = 0) -> None:
         """Misbehave from now on: for one method, if ``only``, and so many ``times``; -1: always."""
-        self.mode, self.only, self.times = mode, only, times
+        self.mode, self.only, self.times, self.skip = mode, only, times, skip
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -105,7 +110,7 @@ class FaultProxy:
             await asyncio.Event().wait()
         if mode is Mode.ERROR:
             await client.readexactly(request.length)
-            return await self._fail(writer)
+            return await self._fail(writer, method)
         server, to_server = await asyncio.open_connection(
             "127.0.0.1", self._server_port, limit=_HEAD_BYTES
         )
@@ -116,7 +121,9 @@ class FaultProxy:
             length = 0 if method == b"HEAD" else answer.length
             if mode is Mode.LATE_ERROR:
                 await server.readexactly(length)
-                return await self._fail(writer)
+                return await self._fail(writer, method)
+            if mode is Mode.WRONG_LENGTH and method == b"HEAD":
+                mode = Mode.NONE  # it has no body to be cut
             return await self._answer(server, writer, answer._replace(length=length), mode)
         finally:
             to_server.close()
@@ -145,13 +152,21 @@ class FaultProxy:
             await asyncio.Event().wait()
         return mode is not Mode.CUT
 
-    async def _fail(self, writer: asyncio.StreamWriter) -> bool:
-        writer.write(b"HTTP/1.1 %d Fault\r\nContent-Length: 0\r\n\r\n" % self.status)
+    async def _fail(self, writer: asyncio.StreamWriter, method: bytes) -> bool:
+        body = _S3_ERROR % self.code.encode() if self.code and method != b"HEAD" else b""
+        wait = b"Retry-After: %d\r\n" % self.retry_after_seconds
+        writer.write(
+            b"HTTP/1.1 %d Fault\r\n%sContent-Length: %d\r\n\r\n%s"
+            % (self.status, wait if self.retry_after_seconds else b"", len(body), body)
+        )
         await writer.drain()
         return True
 
     def _next_mode(self, method: str) -> Mode:
         if self.mode is Mode.NONE or self.times == 0 or self.only not in ("", method):
+            return Mode.NONE
+        if self.skip:
+            self.skip -= 1
             return Mode.NONE
         self.times -= 1 if self.times > 0 else 0
         self.harmed += 1

@@ -182,6 +182,10 @@ class SimStore:
             raise Corrupt(f"the copy of {digest} is bad")
         return len(data)
 
+    async def prove(self, digest: Digest) -> int:
+        """See BlobStore."""
+        return await self.verify(digest, repair=True)
+
     async def delete(self, digest: Digest) -> bool:
         """See BlobStore."""
         self._check_alive()

@@ -17,6 +17,7 @@ from opendal.types import Metadata
 
 from tierce.cloud.address import Address, parse_address
 from tierce.cloud.failures import OPENDAL_ERRORS, translate
+from tierce.cloud.leaving import leave_in_peace
 from tierce.cloud.retrying import Patience, Retrying
 from tierce.cloud.writing import CLOUD_PART_BYTES, Writer
 from tierce.core.errors import BadRequest, NotFound, TooLarge, Unavailable
@@ -69,6 +70,7 @@ def open_upstream(
             hint="Make it, or mount what it is on. It is never made here: a disk that is not mounted "
             "would look like an empty upstream.",
         )
+    leave_in_peace()
     try:
         operator = opendal.AsyncOperator(address.service, **address.options)
     except OPENDAL_ERRORS as error:

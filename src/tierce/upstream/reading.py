@@ -42,7 +42,12 @@ async def pieces_of(
     try:
         while reader.at < content.size:
             try:
-                piece = await retrying.once(doing, reader.read)
+                piece = await retrying.once(
+                    doing,
+                    reader.read,
+                    is_request=not reader.is_open,
+                    patience=trials.seconds_left,
+                )
             except Passing as error:
                 await reader.close()
                 if reader.at and not content.etag:
@@ -107,6 +112,11 @@ class _Reader:
         self._file: AsyncFile | None = None
         self.at = 0
         self.is_resumed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request is under way."""
+        return self._file is not None
 
     async def read(self) -> bytes:
         """Some bytes. Raises Passing where the service sent too few."""

@@ -33,12 +33,14 @@ from tierce.testing.processes import Address
 
 ODD_ID = "node 1 %2F?#&;+ü"
 MEMBER = f"/v1/cluster/nodes/{quote(ODD_ID, safe='')}"
+COMPARISON = {"comparison": 3}
 # Each order with the right that it needs, and what the agent is then asked.
 ORDERS = [
     ("GET", "/v1/cluster", Right.READ, 200, ("cluster", {})),
     ("POST", f"{MEMBER}/drain", Right.ADMIN, 202, ("drain", {"cancel": False})),
     ("DELETE", f"{MEMBER}/drain", Right.ADMIN, 200, ("drain", {"cancel": True})),
     ("POST", f"{MEMBER}/forget", Right.ADMIN, 204, ("forget", {})),
+    ("POST", "/v1/store/compare", Right.ADMIN, 202, ("compare_store", {})),
 ]
 EACH = pytest.mark.parametrize(
     ("method", "path", "right", "status", "call"),
@@ -60,7 +62,7 @@ class FakeAgent:
         self.calls.append((name, arguments))
         if self.error is not None:
             raise self.error
-        return OVERVIEW_EXAMPLE if name == "cluster" else {}
+        return {"cluster": OVERVIEW_EXAMPLE, "compare_store": COMPARISON}.get(name, {})
 
 
 class Doorway:
@@ -98,12 +100,12 @@ async def test_the_agent_is_asked_and_its_answer_passed_on(
     reply = await door.call(method, path, right)
     assert reply.status == status
     name, arguments = call
-    if name != "cluster":
+    if path.startswith(MEMBER):
         arguments = {"node_id": ODD_ID, **arguments}
     assert door.agent.calls == [(name, arguments)]
     expected = {
         200: OVERVIEW_EXAMPLE if method == "GET" else {"node_id": ODD_ID, "draining": False},
-        202: {"node_id": ODD_ID, "draining": True},
+        202: COMPARISON if name == "compare_store" else {"node_id": ODD_ID, "draining": True},
         204: None,
     }[status]
     assert (json.loads(reply.body) if reply.body else None) == expected
@@ -229,6 +231,17 @@ def test_healing_and_members_are_gauges() -> None:
     }  # fmt: skip
     found = gauges({"healing": healing, "members": members})
     assert expected.items() <= found.items()
+
+
+def test_the_cost_of_the_scrub_of_a_store_is_a_gauge() -> None:
+    month = {"list_requests": 420, "look_requests": 2, "read_requests": 3, "read_bytes": 4000}
+    now = Status(
+        Identity("", "", (), 1, 0.0), 0.0, Counts(0, 0), Space(0, 0, 0), "",
+        {"store": {"scrub_month": month}},
+    )  # fmt: skip
+    samples = [each for family in StatusGauges(now).collect() for each in family.samples]
+    found = {each.labels.get("kind", ""): each.value for each in samples if "_month_" in each.name}
+    assert found == {"list": 420, "look": 2, "read": 3, "": 4000}
 
 
 @pytest.mark.parametrize("agent", [None, {}, {"healing": None, "members": []}])

@@ -63,6 +63,7 @@ CAN_GIVE: dict[tuple[str, str], tuple[set[int], set[type[TierceError]]]] = {
     ("POST", f"{MEMBER}/drain"): ({202}, ORDERED),
     ("DELETE", f"{MEMBER}/drain"): ({200}, ORDERED),
     ("POST", f"{MEMBER}/forget"): ({204}, ORDERED),
+    ("POST", "/v1/store/compare"): ({202}, ASKED | {errors.Conflict}),
     ("GET", "/v1/status"): ({200}, GUARDED),
     ("GET", "/v1/health/live"): ({200}, ANY),
     ("GET", "/v1/health/ready"): ({200}, ANY),

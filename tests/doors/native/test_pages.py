@@ -111,7 +111,9 @@ def test_status_tells_how_the_node_is(node: Node) -> None:
     assert (status["workers"], status["writable"], status["read_only_reason"]) == (1, True, None)
     assert 0 < status["disk"]["free_bytes"] <= status["disk"]["total_bytes"]
     assert status["uptime_seconds"] >= 0
-    assert set(status["agent"]["scrub"]) == {"checked_blobs", "bad_blobs", "passes", "last_pass"}
+    assert set(status["agent"]["scrub"]) == {
+        "checked_blobs", "vouched_blobs", "bad_blobs", "passes", "last_pass"
+    }  # fmt: skip
 
 
 def test_health(node: Node) -> None:

@@ -41,6 +41,7 @@ class FakeServer:
         self.status: dict[str, object] = {"id": "n1"}
         # The orders that were carried out: method, order, and node.
         self.orders: list[tuple[str, str, str]] = []
+        self.comparisons = 0
         # What is said of the cluster: one after the other, the last one for ever.
         self.overviews: list[dict[str, Any]] = [{"nodes": []}]
         self.page_limit = 1000
@@ -79,6 +80,7 @@ class FakeServer:
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/cluster", self._overview)
         app.router.add_route("*", "/v1/cluster/nodes/{node_id}/{order}", self._order)
+        app.router.add_post("/v1/store/compare", self._compare)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -209,6 +211,10 @@ class FakeServer:
     async def _overview(self, request: web.Request) -> web.Response:
         more = len(self.overviews) > 1
         return web.json_response(self.overviews.pop(0) if more else self.overviews[0])
+
+    async def _compare(self, request: web.Request) -> web.Response:
+        self.comparisons += 1
+        return web.json_response({"comparison": self.comparisons}, status=202)
 
     async def _order(self, request: web.Request) -> web.Response:
         node_id, order = request.match_info["node_id"], request.match_info["order"]

@@ -347,6 +347,11 @@ async def test_orders_reach_the_node_that_is_named(
     ]  # fmt: skip
 
 
+async def test_the_number_of_a_comparison_is_told(server: FakeServer, client: Client) -> None:
+    server.comparisons = 4
+    assert await client.compare_store() == 5
+
+
 async def test_an_order_for_a_node_that_is_not_there_is_not_found(client: Client) -> None:
     for call in (client.drain("n9"), client.drain("n9", cancel=True), client.forget("n9")):
         with pytest.raises(NotFound, match="n9"):
@@ -383,4 +388,5 @@ def test_the_blocking_client_does_the_same() -> None:
         client.drain("n1")
         client.drain("n1", cancel=True)
         client.forget("n1")
+        assert client.compare_store() == 1
         assert [order for _, order, _ in server.orders] == ["drain", "drain", "forget"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from opendal import exceptions
 
-from tierce.cloud.failures import Passing, translate
+from tierce.cloud.failures import Lasting, Passing, SlowDown, translate
 from tierce.cloud.retrying import Patience, Retrying
 from tierce.core.errors import (
     BadRequest,
@@ -183,12 +183,22 @@ S3_ERROR = (
     'resource: "b", request_id: "" }}\n\nContext:\n   uri: http://h/b?X-Amz-Signature=hidden\n'
 )
 CASES: list[tuple[str, type[TierceError], str]] = [
-    (S3_ERROR.format(code="NoSuchBucket", message="none"), Unavailable, "none (NoSuchBucket)"),
+    (S3_ERROR.format(code="NoSuchBucket", message="none"), Lasting, "none (NoSuchBucket)"),
+    (S3_ERROR.format(code="ExpiredToken", message="old"), Refused, "old (ExpiredToken)"),
+    ("Unexpected (permanent) at stat\n\nContext:\n   x: status: 400, y", Lasting, "400"),
     (S3_ERROR.format(code="EntityTooLarge", message=""), TooLarge, "EntityTooLarge"),
     (S3_ERROR.format(code="MetadataTooLarge", message="m"), TooLarge, "MetadataTooLarge"),
     ("NotFound (permanent) at stat\n\nContext:\n   uri: hidden", NotFound, "NotFound"),
     ("PermissionDenied (permanent) at stat\n\nContext:\n   x: status: 403,", Refused, "403"),
-    ("RateLimited (temporary) at write\n\nContext:\n", Passing, "RateLimited"),
+    ("RateLimited (temporary) at write\n\nContext:\n", SlowDown, "RateLimited"),
+    (S3_ERROR.format(code="SlowDown", message="less"), SlowDown, "less (SlowDown)"),
+    (S3_ERROR.format(code="ServerBusy", message="less"), SlowDown, "less (ServerBusy)"),
+    ("Unexpected (permanent) at read\n\nContext:\n   x: status: 429, y", SlowDown, "429"),
+    (
+        'Unexpected (temporary) at stat\n\nContext:\n   x: status: 503, {"retry-after": "7"}',
+        SlowDown,
+        "503",
+    ),
     ("Unsupported (permanent) at write => OneShot\n\nContext:", BadRequest, "OneShot"),
     (
         "Unexpected (temporary) at stat\n\nContext:\n   x: status: 503, y",
@@ -225,5 +235,5 @@ def test_missing_credentials_are_told_as_such() -> None:
         "Unexpected (permanent) at stat => signing\n\nSource:\n   failed to load signing credential"
     )
     error = translate(exceptions.Unexpected(text), "testing")
-    assert type(error) is Unavailable
+    assert type(error) is Lasting
     assert "AWS_ACCESS_KEY_ID" in error.hint

@@ -74,6 +74,8 @@ def files_of(node: Node) -> FilesStore:
 @pytest.fixture(params=["disk", "cloud"])
 async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
     node = Node(tmp_path, is_cloud=request.param == "cloud")
+    if isinstance(node.disk, CloudDisk):
+        await node.disk.prepare("n")
     yield node
     await node.disk.close()
 

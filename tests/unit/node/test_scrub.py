@@ -1,5 +1,6 @@
 """The scrub finds what is bad, sets it aside, and says how it went."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,18 @@ from tierce.blobs.memory import MemoryStore
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.store import BlobStore
 from tierce.core.digest import Digest
+from tierce.core.errors import Unavailable
 from tierce.core.limits import SCRUB_PAGE_BLOBS
-from tierce.node.scrub import Scrub
+from tierce.node.scrub import IsDue, Scrub
 
 
-def scrub_of(store: BlobStore, bad: list[Digest] | None = None) -> Scrub:
+def scrub_of(
+    store: BlobStore, bad: list[Digest] | None = None, is_due: IsDue | None = None
+) -> Scrub:
     found = [] if bad is None else bad
-    return Scrub(store, interval_seconds=0, bytes_per_second=1e12, on_bad=found.append)
+    return Scrub(
+        store, interval_seconds=0, bytes_per_second=1e12, on_bad=found.append, is_due=is_due
+    )
 
 
 def store_of(count: int) -> MemoryStore:
@@ -49,6 +55,33 @@ async def test_a_bad_blob_is_set_aside_and_counted_and_the_rest_is_gone_through(
     assert told == [bad]
 
 
+async def test_a_pass_that_was_interrupted_goes_on_behind_what_could_not_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = store_of(2 * SCRUB_PAGE_BLOBS)
+    order = sorted(store.blobs)
+    down_at, verify = order[SCRUB_PAGE_BLOBS + 3], store.verify
+    seen: list[Digest] = []
+
+    async def verify_all_but_one(digest: Digest, *, repair: bool) -> int:
+        seen.append(digest)
+        if digest == down_at:
+            raise Unavailable("the store failed")
+        return await verify(digest, repair=repair)
+
+    monkeypatch.setattr(store, "verify", verify_all_but_one)
+    scrub = scrub_of(store)
+    with pytest.raises(Unavailable):
+        await scrub.scrub_once()
+    assert scrub.status()["passes"] == 0
+    await scrub.scrub_once()
+    assert seen == order
+    assert scrub.status()["passes"] == 1
+    monkeypatch.undo()
+    await scrub.scrub_once()
+    assert scrub.status()["checked_blobs"] == 2 * len(order) - 1
+
+
 @pytest.mark.parametrize("size", [100, 300_000])
 async def test_a_bad_copy_on_disk_goes_to_quarantine(tmp_path: Path, size: int) -> None:
     make_directories(tmp_path)
@@ -65,3 +98,46 @@ async def test_a_bad_copy_on_disk_goes_to_quarantine(tmp_path: Path, size: int) 
     assert not file.exists()
     assert len(list((tmp_path / "quarantine").iterdir())) == 1
     await disk.close()
+
+
+async def test_only_what_is_due_is_verified() -> None:
+    store = store_of(2 * SCRUB_PAGE_BLOBS)
+    due = set(sorted(store.blobs)[:3])
+    for digest in due:
+        store.blobs[digest] = b"something else"
+
+    async def is_due(digests: Sequence[Digest]) -> list[bool]:
+        return [digest in due for digest in digests]
+
+    told: list[Digest] = []
+    scrub = scrub_of(store, told, is_due)
+    await scrub.scrub_once()
+    status = scrub.status()
+    assert told == sorted(due)
+    assert (status["checked_blobs"], status["vouched_blobs"], status["bad_blobs"]) == (
+        3, 2 * SCRUB_PAGE_BLOBS - 3, 3,
+    )  # fmt: skip
+
+
+async def test_a_page_of_which_nothing_is_due_costs_one_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def is_due(digests: Sequence[Digest]) -> list[bool]:
+        return [False] * len(digests)
+
+    monkeypatch.setattr("tierce.node.scrub.asyncio.sleep", sleep)
+    told: list[Digest] = []
+    scrub = Scrub(
+        store_of(2 * SCRUB_PAGE_BLOBS),
+        interval_seconds=2.0,
+        bytes_per_second=1,
+        on_bad=told.append,
+        is_due=is_due,
+    )
+    await scrub.scrub_once()
+    assert pauses == [2.0, 2.0]

@@ -9,7 +9,7 @@ argument. Values are checked here only where Cask's rules differ from Tierce's; 
 import contextlib
 import re
 from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from tierce.core import kinds
 from tierce.core.errors import BadRequest
@@ -26,7 +26,7 @@ CASK_NAMES: dict[str, str] = {
     "CASK_BASE_URL": "`cask_base_url`",
     "CASK_UUID": "`node_id`; at least 8 characters",
     "CASK_WRITEABLE": "`read_only`, reversed; not set means read-only, as in Cask",
-    "CASK_BACKEND": "`disk`, or `s3` for a bucket as a Cask node has it; disk if not set",
+    "CASK_BACKEND": "`disk`, `s3`, `dropbox` or `gdrive`; disk if not set",
     "CASK_DISK_BACKEND_ROOT": "`data`",
     "CASK_NEIGHBORS": "`join`; base URLs, with commas between them",
     "CASK_REPLICATION": "`replication`; less than 1 becomes 1",
@@ -48,9 +48,9 @@ CASK_NAMES: dict[str, str] = {
     "CASK_S3_BUCKET": "the bucket in `store`, with `store_layout` cask",
     "CASK_S3_ENDPOINT": "the endpoint in `store`; Amazon's if not set",
     "CASK_S3_REGION": "the region in `store`; as for AWS if not set",
-    "CASK_DROPBOX_ACCESS_KEY": "not used: see CASK_BACKEND",
-    "CASK_DROPBOX_SECRET_KEY": "not used: see CASK_BACKEND",
-    "CASK_DROPBOX_TOKEN": "not used: see CASK_BACKEND",
+    "CASK_DROPBOX_ACCESS_KEY": "the key of the app at Dropbox",
+    "CASK_DROPBOX_SECRET_KEY": "the secret of the app at Dropbox",
+    "CASK_DROPBOX_TOKEN": "a token of Dropbox that does not end; better is `tierce auth dropbox`",
 }
 
 NODE_ID_MIN_CHARACTERS = 8
@@ -59,8 +59,11 @@ WRITE_TIMEOUT_SECONDS = 20
 # Nodes of one ring must agree on the points, and Cask's number is fixed.
 RING_POINTS = 16
 
-_BACKENDS = ("disk", "s3")
-_BACKENDS_ELSEWHERE = ("dropbox",)
+_BACKENDS = ("disk", "s3", "dropbox", "gdrive")
+_ACCOUNTS = ("dropbox", "gdrive")
+"""Backends in somebody's account, with a place of Tierce's choice in it."""
+_PLACE = "tierce"
+_SETTINGS_OF = {"s3": "CASK_S3_", "dropbox": "CASK_DROPBOX_"}
 _S3_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 _GO_TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _GO_FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -120,11 +123,7 @@ def from_cask_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given],
     flags |= _private(cask, notes)
     flags["read_only"] = _read_only(cask, notes)
     flags |= _workers(cask, notes) | _timeouts(cask, notes)
-    unused = [name for name in CASK_NAMES if name in cask and "not used" in CASK_NAMES[name]]
-    notes += [f"{name} is {CASK_NAMES[name]}." for name in unused]
-    if cask.get("CASK_BACKEND") != "s3":
-        names = [name for name in cask if name.startswith("CASK_S3_")]
-        notes += [f"{name} is not used without CASK_BACKEND=s3." for name in names]
+    notes += _notes_on_backend(cask, flags)
     return flags, notes
 
 
@@ -140,8 +139,16 @@ def s3_credentials(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _store(cask: Mapping[str, str]) -> dict[str, Given]:
-    """The bucket of a node with the backend S3."""
-    if cask.get("CASK_BACKEND") != "s3":
+    """Where the blobs of a node with another backend than the disk are."""
+    backend = cask.get("CASK_BACKEND", "disk")
+    if backend in _ACCOUNTS:
+        # One node, one place: the account may be that of several nodes.
+        place = "/".join([_PLACE, *([quote(cask["CASK_UUID"])] if "CASK_UUID" in cask else [])])
+        return {
+            "store": _given(f"{backend}:///{place}", "CASK_BACKEND"),
+            "store_layout": _given("tierce", "CASK_BACKEND"),
+        }
+    if backend != "s3":
         return {}
     bucket = cask.get("CASK_S3_BUCKET", "")
     if not _S3_BUCKET.fullmatch(bucket):
@@ -159,6 +166,23 @@ def _store(cask: Mapping[str, str]) -> dict[str, Given]:
         "store": _given(f"s3://{bucket}{query}", "CASK_S3_BUCKET"),
         "store_layout": _given("cask", "CASK_BACKEND"),
     }
+
+
+def _notes_on_backend(cask: Mapping[str, str], flags: Mapping[str, Given]) -> list[str]:
+    backend = cask.get("CASK_BACKEND", "disk")
+    notes = [
+        f"{name} is not used without CASK_BACKEND={other}."
+        for other, prefix in _SETTINGS_OF.items()
+        if other != backend
+        for name in cask
+        if name.startswith(prefix)
+    ]
+    if backend in _ACCOUNTS:
+        notes.append(
+            f"The blobs are in {flags['store'].value}. What a Cask node has put into the account, "
+            "below sha1/, is left as it is and not served."
+        )
+    return notes
 
 
 def _given(value: object, name: str) -> Given:
@@ -189,13 +213,10 @@ def _check(cask: Mapping[str, str]) -> None:
     """Rules of Cask's that Tierce's own settings don't have."""
     backend = cask.get("CASK_BACKEND", "disk")
     if backend not in _BACKENDS:
-        known = (*_BACKENDS, *_BACKENDS_ELSEWHERE)
-        reason = "is not a backend"
-        hint = did_you_mean(backend, known, "Write disk or s3.")
-        if backend in _BACKENDS_ELSEWHERE:
-            reason = "is not there in this version"
-            hint = "Write CASK_BACKEND=disk, and a directory in CASK_DISK_BACKEND_ROOT; or s3."
-        raise BadRequest(f"CASK_BACKEND={quoted(backend)} {reason}", hint=hint)
+        raise BadRequest(
+            f"CASK_BACKEND={quoted(backend)} is not a backend",
+            hint=did_you_mean(backend, _BACKENDS, "Write disk, s3, dropbox or gdrive."),
+        )
     uuid = cask.get("CASK_UUID")
     if uuid is not None and len(uuid) < NODE_ID_MIN_CHARACTERS:
         raise BadRequest(

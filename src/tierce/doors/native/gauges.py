@@ -45,6 +45,7 @@ class StatusGauges(Collector):
         yield from _healing_gauges(agent.get("healing") or {})
         yield _members_gauge(agent.get("members") or [])
         yield from _names_gauges(agent.get("names") or {})
+        yield from _store_gauges(agent.get("store") or {})
         yield GaugeMetricFamily(
             "tierce_dtfc_deletes_waiting",
             "Orders to delete a file that peers of dtfc have not heard yet.",
@@ -95,6 +96,36 @@ def _names_gauges(names: dict[str, Any]) -> Iterator[Metric]:
     synced = (names.get("sync") or {}).get("caught_up")
     yield GaugeMetricFamily(
         "tierce_names_caught_up", "1 once all other nodes' changes were read.", synced
+    )
+
+
+def _store_gauges(store: dict[str, Any]) -> Iterator[Metric]:
+    """What the agent says of the bucket that has the node's blobs, if one has."""
+    circuit = store.get("circuit")
+    yield GaugeMetricFamily(
+        "tierce_store_circuit_open",
+        "1 while the agent leaves the store alone.",
+        None if circuit is None else circuit == "open",
+    )
+    month = store.get("scrub_month") or {}
+    requests = GaugeMetricFamily(
+        "tierce_store_scrub_month_requests",
+        "Requests that the scrub of the store sends in 30 days.",
+        labels=["kind"],
+    )
+    for kind in ("list", "look", "read"):
+        if f"{kind}_requests" in month:
+            requests.add_metric([kind], month[f"{kind}_requests"])
+    yield requests
+    yield GaugeMetricFamily(
+        "tierce_store_scrub_month_bytes",
+        "Bytes that the scrub of the store reads in 30 days.",
+        month.get("read_bytes"),
+    )
+    yield GaugeMetricFamily(
+        "tierce_store_cache_bytes",
+        "Disk space that the store's cache takes.",
+        (store.get("cache") or {}).get("bytes"),
     )
 
 

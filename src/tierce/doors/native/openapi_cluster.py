@@ -1,4 +1,4 @@
-"""The operations of the OpenAPI document that are about the cluster and its nodes."""
+"""The operations of the OpenAPI document that are about the cluster, its nodes and their stores."""
 
 from tierce.core import errors
 from tierce.doors.native.openapi_parts import (
@@ -26,6 +26,7 @@ def cluster_paths() -> Json:
             "delete": _use_node_again(),
         },
         "/v1/cluster/nodes/{node_id}/forget": {**node, "post": _forget_node()},
+        "/v1/store/compare": {"post": _compare_store()},
     }
 
 
@@ -75,6 +76,21 @@ def _forget_node() -> Json:
         "Needs the right `admin`. Its blobs are copied from other nodes at once. Only a node that "
         "is down can be forgotten.",
         {"204": answer("It is no member any more."), **problems(*_ORDERED)},
+    )
+
+
+def _compare_store() -> Json:
+    content = json_content(ref("schemas", "Comparison"), {"comparison": 2})
+    return operation(
+        "cluster",
+        "compareStore",
+        "Compare the node's store in the cloud with its catalogue now",
+        "Needs the right `admin`. That is done in the background, by the node that is asked: when "
+        "`comparisons` of `agent.store` in `/v1/status` is at the number of the answer, it was.",
+        {
+            "202": answer("It begins.", JSON_HEADERS, content),
+            **problems(*_ASKED, errors.Conflict),
+        },
     )
 
 

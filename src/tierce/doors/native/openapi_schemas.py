@@ -76,6 +76,7 @@ _SCRUB = shape(
     "How the verification of stored blobs goes, since the agent started.",
     {
         "checked_blobs": count("Blobs verified."),
+        "vouched_blobs": count("Blobs passed over, as a store in the cloud vouches for them."),
         "bad_blobs": count("Blobs that were found bad, and set aside."),
         "passes": count("Times that all blobs were gone through."),
         "last_pass": _LAST_PASS,
@@ -255,6 +256,10 @@ SCHEMAS: Json = {
         "Whether a node is being emptied.",
         {"node_id": text("Id of the node."), "draining": {"type": "boolean"}},
     ),
+    "Comparison": shape(
+        "The order to compare a store.",
+        {"comparison": {"type": "integer", "minimum": 1, "description": "Its number."}},
+    ),
     "Live": shape("The process answers.", {"live": {"const": True}}),
     "Ready": shape(
         "The node serves blobs.",
@@ -289,6 +294,7 @@ SCHEMAS: Json = {
 
 _SCRUB_EXAMPLE = {
     "checked_blobs": 1,
+    "vouched_blobs": 0,
     "bad_blobs": 0,
     "passes": 12,
     "last_pass": "2026-01-01T00:00:00Z",

@@ -55,6 +55,7 @@ class NativeDoor:
             Route("POST", f"{member}/drain", self.drain_node),
             Route("DELETE", f"{member}/drain", self.use_node_again),
             Route("POST", f"{member}/forget", self.forget_node),
+            Route("POST", "/v1/store/compare", self.compare_store),
             Route("GET", "/v1/status", self.get_status),
             Route("GET", "/v1/health/live", self.get_live),
             Route("GET", "/v1/health/ready", self.get_ready),
@@ -132,6 +133,10 @@ class NativeDoor:
         self._allow(request, Right.ADMIN)
         await self._cluster.forget(node_id)
         return Answer(204)
+
+    async def compare_store(self, request: web.BaseRequest) -> Answer:
+        self._allow(request, Right.ADMIN)
+        return render.json_answer(202, await self._cluster.compare_store())
 
     async def get_status(self, request: web.BaseRequest) -> Answer:
         self._allow(request, Right.READ)

@@ -2,13 +2,7 @@
 
 import math
 
-from tierce.core.errors import (
-    TierceError,
-    TooManyRequests,
-    TooSlow,
-    Unauthenticated,
-    Unavailable,
-)
+from tierce.core.errors import TierceError, TooSlow, Unauthenticated, Unavailable
 from tierce.doors.shared.answers import Answer
 from tierce.doors.shared.connection import HeadersTooLarge
 from tierce.doors.shared.ranges import UnsatisfiableRange
@@ -25,11 +19,9 @@ def completed(answer: Answer, error: TierceError) -> Answer:
         answer.add_headers([("Allow", error.allowed)])
     elif isinstance(error, UnsatisfiableRange):
         answer.add_headers([("Content-Range", error.content_range)])
-    elif isinstance(error, TooManyRequests):
-        seconds = max(1, math.ceil(error.retry_after_seconds))
-        answer.add_headers([("Retry-After", str(seconds))])
     elif isinstance(error, Unavailable):
-        answer.add_headers([("Retry-After", str(RETRY_AFTER_SECONDS))])
+        seconds = max(RETRY_AFTER_SECONDS, math.ceil(error.retry_after_seconds or 0))
+        answer.add_headers([("Retry-After", str(seconds))])
     elif isinstance(error, (TooSlow, HeadersTooLarge)):
         answer.close()
     return answer

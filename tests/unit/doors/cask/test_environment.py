@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tierce.blobs.credentials import service_options
+from tierce.cloud.address import parse_address
 from tierce.core.errors import BadRequest
 from tierce.core.limits import WORKERS_MAX
 from tierce.core.listen import Listen
@@ -178,7 +180,7 @@ def test_both_names_of_the_certificate_may_name_the_same_file() -> None:
             "is not a bucket",
             "name of the bucket",
         ),
-        ({"CASK_BACKEND": "dropbox"}, "CASK_BACKEND='dropbox' is not there", "=disk"),
+        ({"CASK_BACKEND": "azure"}, "CASK_BACKEND='azure' is not a", "dropbox or gdrive"),
         ({"CASK_BACKEND": "disc"}, "CASK_BACKEND='disc' is not a", "Did you mean disk?"),
         ({"CASK_NEIGHBORS": "10.0.0.1:7946"}, "CASK_NEIGHBORS", "http://"),
         ({"CASK_REPLICATION": "0x3"}, "CASK_REPLICATION='0x3'", "digits"),
@@ -261,3 +263,29 @@ def test_a_bucket_is_used_as_a_cask_node_left_it() -> None:
     }
     assert s3_credentials({**bucket, "CASK_BACKEND": "disk"}) == {}
     assert settings_of(**{**bucket, "CASK_BACKEND": "disk"}).store == ""
+
+
+@pytest.mark.parametrize("backend", ["dropbox", "gdrive"])
+def test_blobs_in_an_account_are_below_the_nodes_id(backend: str) -> None:
+    found = settings_of(CASK_BACKEND=backend, CASK_UUID="a node's id")
+    assert (found.store, found.store_layout) == (f"{backend}:///tierce/a%20node%27s%20id", "tierce")
+    assert parse_address(found.store, {}).options == {"root": "/tierce/a node's id"}
+    assert settings_of(CASK_BACKEND=backend).store == f"{backend}:///tierce"
+    assert f"The blobs are in {found.store}." in notes_of(
+        CASK_BACKEND=backend, CASK_UUID="a node's id"
+    )
+
+
+def test_the_app_at_dropbox_is_used_with_that_backend_only(tmp_path: Path) -> None:
+    app = {
+        "CASK_DROPBOX_ACCESS_KEY": "app-key",
+        "CASK_DROPBOX_SECRET_KEY": "hush-hush",
+        "CASK_DROPBOX_TOKEN": "hush-token",
+    }
+    assert "not used" not in notes_of(CASK_BACKEND="dropbox", **app)
+    assert service_options("dropbox", tmp_path, app) == {"access_token": "hush-token"}
+    for backend in ("disk", "gdrive"):
+        notes = notes_of(CASK_BACKEND=backend, **app)
+        for name in app:
+            assert f"{name} is not used without CASK_BACKEND=dropbox." in notes
+    assert "hush" not in str(shown(settings_of(CASK_BACKEND="dropbox", **app)))

@@ -98,6 +98,7 @@ def test_a_deleted_file_is_told_by_its_headers() -> None:
         (Unauthenticated("x"), ("WWW-Authenticate", 'Bearer realm="tierce"')),
         (UnsatisfiableRange(5), ("Content-Range", "bytes */5")),
         (Unavailable("x"), ("Retry-After", "1")),
+        (Unavailable("x", retry_after_seconds=7.2), ("Retry-After", "8")),
         (ReadOnly("x"), ("Retry-After", "1")),
     ],
     ids=lambda value: type(value).__name__,
