@@ -14,9 +14,9 @@ from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_reading import Object
 from tierce.blobs.flights import Flights
 from tierce.blobs.read_cache import ReadCache
-from tierce.cloud.pacing import in_background
+from tierce.cloud.pacing import is_background
 from tierce.core.digest import Digest
-from tierce.core.limits import CHUNK_BYTES
+from tierce.core.limits import CHUNK_BYTES, PACK_LIMIT_BYTES
 
 T = TypeVar("T")
 
@@ -35,10 +35,15 @@ class CachedReading:
         self, digest: Digest, row: Row, ask: Callable[[], Awaitable[bytes | None]]
     ) -> bytes | None:
         """A small blob. ``ask`` gets its verified bytes from the service, or None."""
-        return await self._small.share(
-            (digest, row, in_background()),
-            lambda: self._through(digest, [Place(name_of(digest))], digest.fits, ask),
-        )
+        place, key = Place(name_of(digest)), (digest, row, is_background())
+        if self._cache is None or row.size > PACK_LIMIT_BYTES:
+            return await self._small.share(
+                key, lambda: self._through(digest, [place], digest.fits, ask)
+            )
+        data = self._cache.get_now(place, digest.fits)
+        if data is not None:
+            return data
+        return await self._small.share(key, lambda: self._asked(digest, place.name, ask))
 
     async def piece(self, found: Object, start: int, stop: int) -> bytes:
         """A piece of a large blob, as Object.read gives it."""
@@ -47,7 +52,7 @@ class CachedReading:
         if sums is None:
             return await found.read(start, stop)
         return await self._pieces.share(
-            (found.digest, start, stop, sums, in_background()),
+            (found.digest, start, stop, sums, is_background()),
             lambda: self._piece(found, start, stop),
         )
 
@@ -71,15 +76,16 @@ class CachedReading:
         ask: Callable[[], Awaitable[T]],
     ) -> bytes | T:
         """From the cache, or else from the service, to be cached at the first of the places."""
-        if self._cache is None:
-            return await ask()
-        data = await self._cache.get(places, fits)
-        if data is None:
-            asked = await ask()
-            if isinstance(asked, bytes):
-                self._cache.put(places[0].name, asked, lambda: self._is_here(digest))
-            return asked
-        return data
+        if self._cache is not None and (data := await self._cache.get(places, fits)) is not None:
+            return data
+        return await self._asked(digest, places[0].name, ask)
+
+    async def _asked(self, digest: Digest, name: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """From the service, to be cached."""
+        asked = await ask()
+        if isinstance(asked, bytes) and self._cache is not None:
+            self._cache.put(name, asked, lambda: self._is_here(digest))
+        return asked
 
 
 def _piece_name(digest: Digest, start: int, stop: int) -> str:

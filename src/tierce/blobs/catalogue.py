@@ -123,12 +123,12 @@ def put_in(
 ) -> bool:
     """The object is there: write its row and end the upload ``name``; True if there was no row."""
     key = key_of(digest)
-    value = _value(row)
-    created = batch.add(CLOUD, key, value)
-    if created:
+    before = row_in(batch, digest)
+    batch.put(CLOUD, key, _value(row))
+    if before is None:
         batch.count(KIND, 1, row.size)
-    else:
-        batch.put(CLOUD, key, value)
+    elif before.size != row.size:
+        batch.count(KIND, 0, row.size - before.size)
     if sums:
         batch.put(CLOUD_SUMS, key, bytes([_VERSION]) + sums)
     else:
@@ -136,7 +136,7 @@ def put_in(
     if name is not None:
         batch.delete(CLOUD_WORK, _INTENT + key + name)
     batch.delete(CLOUD_WORK, _LEFT + key)
-    return created
+    return before is None
 
 
 def abandon_in(batch: WriteBatch, digest: Digest, name: bytes, until: int) -> None:

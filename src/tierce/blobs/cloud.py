@@ -43,6 +43,7 @@ from tierce.blobs.quarantine import Quarantine
 from tierce.blobs.read_cache import ReadCache
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
+from tierce.blobs.turns import Turns
 from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, Unavailable, from_os_error
@@ -72,6 +73,7 @@ class CloudStore:
         environment: Environment,
         quarantine: Quarantine,
         holds: Holds,
+        turns: Turns,
         pool: Executor,
         marking: Marking | None = None,
         layout: Layout = "tierce",
@@ -96,7 +98,7 @@ class CloudStore:
         self._uploads = Uploads(
             bucket,
             environment,
-            holds,
+            turns,
             self.proving,
             layout,
             settle_seconds=settle_seconds,
@@ -127,7 +129,7 @@ class CloudStore:
 
     async def aclose(self) -> None:
         """Give up what is under way in the background; the next start goes on with it."""
-        self._uploads.is_closed = True
+        self._uploads.close()
         await self._clearing.aclose()
         if self.cache is not None:
             await self.cache.aclose()

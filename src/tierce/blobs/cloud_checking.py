@@ -102,11 +102,15 @@ class Checking:
         if it is small, in the bucket if the service can copy.
         """
         await self.check_owner()
-        data = b"It is in the bucket of the store, under quarantine/, if the service can copy.\n"
-        if row.size <= self.whole_bytes:
-            data = b""
-            with contextlib.suppress(NotFound):
-                found = await self._bucket.look(path_of(digest, self._layout))
+        data: bytes | None = None
+        with contextlib.suppress(NotFound):
+            found = await self._bucket.look(path_of(digest, self._layout))
+            if found.size != row.size and await self._is_resized(digest, row, found.size):
+                return False
+            data = (
+                b"It is in the bucket of the store, under quarantine/, if the service can copy.\n"
+            )
+            if row.size <= self.whole_bytes:
                 data = await self._bucket.read(found.path, 0, min(found.size, self.whole_bytes))
                 if digest.fits(data):
                     return False  # it came damaged twice, and the third time it is right
@@ -115,7 +119,8 @@ class Checking:
             if not catalogue.same_in(batch, digest, row):
                 return False
             try:
-                self._quarantine.take_bytes(digest, data, "cloud")
+                if data is not None:
+                    self._quarantine.take_bytes(digest, data, "cloud")
             except OSError:
                 # It stays where it is, and is found bad again by whoever reads it.
                 log.exception("the bad copy of %s could not be moved to quarantine", digest)
@@ -127,3 +132,16 @@ class Checking:
         if is_removed:
             await self._clearing.clear([digest])
         return is_removed
+
+    async def _is_resized(self, digest: Digest, row: Row, size: int) -> bool:
+        """Whether not the object is wrong but the catalogue, which says now how large it is."""
+        right = row._replace(size=size, tag="", proved=0)
+        if not await self.is_good(digest, right, repair=False):
+            return False
+
+        def change(batch: WriteBatch) -> None:
+            if catalogue.same_in(batch, digest, row):
+                catalogue.put_in(batch, digest, right, None, None)
+
+        await self._environment.write(change)
+        return True

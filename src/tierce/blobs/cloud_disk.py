@@ -14,6 +14,7 @@ from tierce.blobs.quarantine import Quarantine
 from tierce.blobs.read_cache import CachePlan, ReadCache
 from tierce.blobs.space import SpaceGuard
 from tierce.blobs.spool import Spooler
+from tierce.blobs.turns import Turns
 from tierce.cloud.bucket import Bucket
 from tierce.core.limits import (
     BLOB_LIMIT_BYTES,
@@ -70,6 +71,7 @@ class CloudDisk:
             environment=self.environment,
             quarantine=Quarantine(data / "quarantine"),
             holds=Holds(data / "holds"),
+            turns=Turns(data / "holds" / "uploads"),
             pool=self.pool,
             layout=layout,
             whole_bytes=whole_bytes,

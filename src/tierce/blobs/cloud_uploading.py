@@ -19,9 +19,9 @@ from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_names import Layout, path_of
 from tierce.blobs.cloud_proof import Proving, is_of, tag_in
 from tierce.blobs.environment import Environment, WriteBatch
-from tierce.blobs.holds import Holds
 from tierce.blobs.layout import SUM_BYTES, chunk_count
 from tierce.blobs.spool import Spool, SpoolSource, read_at
+from tierce.blobs.turns import Turns
 from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable, from_os_error
@@ -43,7 +43,7 @@ class Uploads:
         self,
         bucket: Bucket,
         environment: Environment,
-        holds: Holds,
+        turns: Turns,
         proving: Proving,
         layout: Layout,
         *,
@@ -56,8 +56,13 @@ class Uploads:
         self._layout: Layout = layout
         self._settle_milliseconds = int(settle_seconds * 1000)
         self._now = now
-        self._turns = holds.of_kind("put-")
-        self.is_closed = False
+        self._turns = turns
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Uploads that end from now on are left to the next start."""
+        self._is_closed = True
+        self._turns.close()
 
     async def put(self, spool: Spool, finish: Finish[T]) -> T:
         """Put an object, then commit what makes it a blob: ``finish``.
@@ -87,7 +92,7 @@ class Uploads:
             raise
         finally:
             if turn is not None:
-                self._turns.release(digest, turn)
+                self._turns.end(turn)
 
     async def _begin(self, digest: Digest, name: bytes) -> None:
         """Register an upload, once no deletion of the object may be under way."""
@@ -111,7 +116,7 @@ class Uploads:
         began = loop.time()
         while True:
             try:
-                turn = self._turns.alone(digest)
+                turn = self._turns.take(digest)
             except OSError as error:
                 raise from_os_error(error, "storing a blob") from error
             if turn is not None or _is_news(self._known(digest), before):
@@ -156,7 +161,7 @@ class Uploads:
         return tag_in(told), self._now()
 
     def _abandon(self, digest: Digest, name: bytes) -> None:
-        if self.is_closed:
+        if self._is_closed:
             return  # the next start ends it
         until = self._now() + self._settle_milliseconds
         write = self._environment.submit(

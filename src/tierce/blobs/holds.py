@@ -1,9 +1,8 @@
 """Who is at an object of the cloud, in the eyes of all processes of a node.
 
 A reader that takes its bytes by several requests holds a lock on a file named after the blob, shared;
-whoever deletes the object holds it alone, so that nobody deletes what is read. Who uploads holds a
-lock of another ``kind``, which only other uploads meet. The kernel lets go of the locks of a process
-that dies.
+whoever deletes the object holds it alone, so that nobody deletes what is read. The kernel lets go of
+the locks of a process that dies.
 """
 
 import contextlib
@@ -15,29 +14,18 @@ from tierce.core.digest import Digest
 
 
 class Holds:
-    """A directory of lock files, shared by all processes of a node. Its methods don't wait.
+    """A directory of lock files, shared by all processes of a node. Its methods don't wait."""
 
-    Locks of different ``kind`` don't meet; it is what the names of their files begin with.
-    """
-
-    def __init__(self, directory: Path, kind: str = "") -> None:
+    def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
-        self._kind = kind
-
-    def of_kind(self, kind: str) -> "Holds":
-        """Locks of another kind, in the same directory."""
-        return Holds(self._directory, kind)
 
     def share(self, digest: Digest) -> int | None:
         """Hold a blob for reading; None while somebody deletes its object. Raises OSError."""
         return self._take(digest, fcntl.LOCK_SH)
 
     def alone(self, digest: Digest) -> int | None:
-        """Hold a blob, for deleting its object or sending it; None while anyone holds it.
-
-        Raises OSError.
-        """
+        """Hold a blob for deleting its object; None while anyone holds it. Raises OSError."""
         return self._take(digest, fcntl.LOCK_EX)
 
     def release(self, digest: Digest, hold: int) -> None:
@@ -72,4 +60,4 @@ class Holds:
             return False
 
     def _path(self, digest: Digest) -> Path:
-        return self._directory / f"{self._kind}{digest.algorithm}-{digest.hex}"
+        return self._directory / f"{digest.algorithm}-{digest.hex}"

@@ -97,9 +97,21 @@ class ReadCache:
 
     async def get(self, places: Sequence[Place], fits: Callable[[bytes], bool]) -> bytes | None:
         """The first bytes that are cached at one of some places and fit; called in a thread."""
-        shelf = self._shelf
-        own = None if shelf is None else shelf.number
-        found = await self._in_thread(lambda: self._shelves.read(places, fits, own))
+        own = self._own
+        return self._found(
+            await self._in_thread(lambda: self._shelves.read(places, fits, own)), own
+        )
+
+    def get_now(self, place: Place, fits: Callable[[bytes], bool]) -> bytes | None:
+        """The same, of few bytes: a thread would take several times as long as they do."""
+        own = self._own
+        return self._found(self._shelves.read([place], fits, own), own)
+
+    @property
+    def _own(self) -> int | None:
+        return None if self._shelf is None else self._shelf.number
+
+    def _found(self, found: tuple[bytes, str, int] | None, own: int | None) -> bytes | None:
         if found is None:
             self.misses += 1
             STORE_CACHE_MISSES.inc()
@@ -134,7 +146,7 @@ class ReadCache:
     async def drop(self, digests: Sequence[Digest]) -> None:
         """Forget blobs, for all processes. What waits to be cached is dropped when it is there."""
         names = [name_of(each) for each in digests]
-        own = None if self._shelf is None else self._shelf.number
+        own = self._own
         for removed in await self._in_thread(lambda: self._shelves.drop(names, own)):
             self._book.remove(removed)
 

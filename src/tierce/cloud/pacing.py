@@ -38,11 +38,6 @@ _ENOUGH = 1.0 - 1e-6
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 
 
-def in_background() -> bool:
-    """Whether requests that are sent from here on are for the background."""
-    return _in_background.get()
-
-
 @contextlib.contextmanager
 def background(is_so: bool = True) -> Iterator[None]:
     """What is asked inside, and in tasks begun inside, is background work, if ``is_so``."""

@@ -216,19 +216,10 @@ class StoreDoctor:
 
     async def _repaired(self, digest: Digest, row: Row) -> int | None:
         """Set a bad copy aside; the blob's size if it is here all the same."""
-        try:
-            told = await self._store.bucket.look(path_of(digest, self._store.layout))
-        except NotFound:
-            told = None
-        if told is not None and told.size != row.size:
-            right = Row(told.size, self._store.marking.now(), "", 0)
-            if await self._store.checking.is_good(digest, right, repair=False):
-                # Not the object is wrong, but what the catalogue says of it.
-                await self._disk.environment.write(
-                    lambda batch: catalogue.put_in(batch, digest, right, None, None)
-                )
-                return told.size
-        return None if await self._store.checking.bad(digest, row) else row.size
+        if await self._store.checking.bad(digest, row):
+            return None
+        (size,) = await self._store.sizes([digest])
+        return size
 
     async def _is_same(self, digest: Digest, row: Row) -> bool:
         """Whether the catalogue says what it said, and the bucket is the one that it was."""

@@ -11,9 +11,9 @@ from tierce.blobs.catalogue import CLOUD_DATABASES, Row
 from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import path_of
 from tierce.blobs.environment import Environment
-from tierce.blobs.holds import Holds
 from tierce.blobs.local import make_directories
 from tierce.blobs.space import SpaceGuard
+from tierce.blobs.turns import Turns
 from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
 
@@ -35,7 +35,7 @@ class Node:
             space=SpaceGuard(self.data, reserve_bytes=0),
             environment=Environment(self.data / "lmdb", databases=CLOUD_DATABASES),
         )
-        self.others = Holds(self.data / "holds", "put-")
+        self.others = Turns(self.data / "holds" / "uploads")
         self.begun_bytes = 0
 
     async def put(self) -> bool:
@@ -55,7 +55,7 @@ class Node:
         await self.disk.environment.write(
             lambda batch: catalogue.put_in(batch, DIGEST, row, None, None)
         )
-        self.others.release(DIGEST, turn)
+        self.others.end(turn)
 
     def row(self) -> Row | None:
         with self.disk.environment.snapshot() as batch:
@@ -87,7 +87,7 @@ async def waiting(node: Node) -> "asyncio.Task[bool]":
 
 
 def turn_of_another(node: Node) -> int:
-    turn = node.others.alone(DIGEST)
+    turn = node.others.take(DIGEST)
     assert turn is not None
     return turn
 
@@ -97,7 +97,6 @@ async def test_of_many_puts_at_once_one_is_sent(node: Node) -> None:
     assert sorted(created) == [False] * 19 + [True]
     assert node.sent() == 1
     assert not node.is_uploaded()
-    assert list((node.data / "holds").iterdir()) == []
 
 
 async def test_a_put_after_another_is_sent_again(node: Node) -> None:
@@ -119,7 +118,7 @@ async def test_what_another_process_sends_meanwhile_is_not_sent_again(node: Node
 async def test_what_another_process_gave_up_is_sent(node: Node) -> None:
     turn = turn_of_another(node)
     task = await waiting(node)
-    node.others.release(DIGEST, turn)
+    node.others.end(turn)
     assert await task is True
     assert node.sent() == 1
 
@@ -137,7 +136,7 @@ async def test_what_another_process_sent_and_somebody_deleted_is_sent(
     assert await node.put() is True
     assert node.sent() == 1
     assert node.row() is not None
-    node.others.release(DIGEST, turn)
+    node.others.end(turn)
 
 
 async def test_who_waited_long_enough_sends_too(
@@ -147,10 +146,10 @@ async def test_who_waited_long_enough_sends_too(
     turn = turn_of_another(node)
     assert await node.put() is True
     assert node.sent() == 1
-    node.others.release(DIGEST, turn)
+    node.others.end(turn)
 
 
 async def test_locks_of_processes_that_died_go_at_the_next_start(node: Node) -> None:
-    (node.data / "holds" / f"put-blake3-{DIGEST.hex}").touch()
+    (node.data / "holds" / f"blake3-{DIGEST.hex}").touch()
     await node.disk.prepare("one")
     assert list((node.data / "holds").iterdir()) == []
