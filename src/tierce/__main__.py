@@ -1,8 +1,6 @@
 """``python -m tierce`` is the command ``tierce``."""
 
-import sys
-
-from tierce.cli.main import main
+from tierce.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

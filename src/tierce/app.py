@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from tierce.blobs.environment import allocate_lock_file
 from tierce.blobs.spool import sweep
+from tierce.cloud.leaving import end
 from tierce.core.errors import TierceError
 from tierce.core.listen import PRIVATE, Listen
 from tierce.core.settings import Settings, from_json, to_json
@@ -210,4 +211,4 @@ def _run_role(role: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_run_role(sys.argv[1]))
+    end(_run_role(sys.argv[1]))

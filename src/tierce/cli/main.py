@@ -10,10 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 
+from tierce.cloud.leaving import end
 from tierce.core import errors
 from tierce.core.errors import TierceError
 from tierce.core.wording import did_you_mean
@@ -147,6 +148,11 @@ def group(context: click.Context) -> None:
 def exit_code_of(error: TierceError) -> int:
     """The exit code for an error: that of the nearest of its classes."""
     return next(_CODE_OF_ERROR[each] for each in type(error).__mro__ if each in _CODE_OF_ERROR)
+
+
+def entry() -> NoReturn:
+    """The program ``tierce``."""
+    end(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

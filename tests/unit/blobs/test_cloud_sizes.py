@@ -20,8 +20,13 @@ SMALL, LARGE = b"small", body(2 * CHUNK_BYTES + 5)
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    node = Node(tmp_path, TellingBucket())
+def bucket() -> TellingBucket:
+    return TellingBucket()
+
+
+@pytest.fixture
+async def node(tmp_path: Path, bucket: TellingBucket) -> AsyncIterator[Node]:
+    node = Node(tmp_path, bucket)
     await node.disk.prepare("one")
     yield node
     await node.disk.close()
@@ -71,18 +76,22 @@ async def test_a_large_blob_is_not_set_aside_for_it(node: Node, wrong: int) -> N
     assert quarantined(node) == 0
 
 
-async def test_an_object_of_another_size_and_content_is_set_aside(node: Node) -> None:
+async def test_an_object_of_another_size_and_content_is_set_aside(
+    node: Node, bucket: TellingBucket
+) -> None:
     digest = await node.put(SMALL)
-    node.bucket.plain().write(path_of(digest, "tierce"), b"something else")
+    bucket.plain().write(path_of(digest, "tierce"), b"something else")
     with pytest.raises(NotFound):
         await node.store.open(digest)
     assert await node.store.counts() == Counts(0, 0)
     assert quarantined(node) == 1
 
 
-async def test_of_a_missing_object_nothing_is_left_to_set_aside(node: Node) -> None:
+async def test_of_a_missing_object_nothing_is_left_to_set_aside(
+    node: Node, bucket: TellingBucket
+) -> None:
     digest = await node.put(SMALL)
-    node.bucket.plain().delete(path_of(digest, "tierce"))
+    bucket.plain().delete(path_of(digest, "tierce"))
     with pytest.raises(NotFound):
         await node.store.open(digest)
     assert quarantined(node) == 0
