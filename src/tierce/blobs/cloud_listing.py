@@ -19,6 +19,7 @@ from tierce.blobs.cloud import CloudStore
 from tierce.blobs.cloud_names import BLOBS_PREFIX, Layout, digest_of
 from tierce.blobs.cloud_owner import LISTED, listed_as, place_of
 from tierce.blobs.cloud_proof import UNLISTED, Vouched, tag_in, unlike_in, unproved_in
+from tierce.blobs.cloud_seen import Seen
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.cloud.bucket import Bucket, Entry
 from tierce.core.digest import Digest
@@ -101,7 +102,7 @@ async def compare(
     """
     began = store.marking.now()
     done = Compared()
-    seen: dict[tuple[str, int], set[bytes]] = {}
+    seen = Seen()
     page: list[tuple[Digest, Entry]] = []
     tagged = 0
     async with aclosing(objects_of(store)) as found:
@@ -114,7 +115,7 @@ async def compare(
                 else:
                     done.strange += 1
                 continue
-            seen.setdefault((digest.algorithm, digest.raw[0]), set()).add(digest.raw)
+            seen.add(digest)
             tagged += bool(tag_in(entry))
             page.append((digest, entry))
             if len(page) >= CLOUD_LIST_PAGE:
@@ -127,7 +128,7 @@ async def compare(
         digests = [digest for digest, _ in held]
         page = []
         for digest in digests:
-            if digest.raw in seen.get((digest.algorithm, digest.raw[0]), ()):
+            if digest in seen:
                 continue
             if await store.is_missing(digest, is_old):
                 done.missing += 1

@@ -125,6 +125,11 @@ async def _compare(client: Client, *, wait: bool) -> dict[str, Any] | None:
                         hint="Look at the node's log and at `tierce stat --json`, under agent.store.",
                     )
                 return dict(store["compared"])
+            if store and not store["comparing"]:
+                raise Unavailable(
+                    "the comparison was broken off, as the node's agent was started anew",
+                    hint="Give the order again.",
+                )
             await asyncio.sleep(POLL_SECONDS)
     return None
 

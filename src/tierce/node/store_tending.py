@@ -125,6 +125,7 @@ class StoreTending:
             "layout": self._disk.store.layout,
             "proof": "tags" if self._disk.store.proving.by_tags else "read",
             "cache": None if cache is None else cache.status(),
+            "comparing": self._is_comparing or self._wanted.is_set(),
             "comparisons": self._comparisons,
             "compare_error": self._compare_error,
             "compared_at": self._compared_at,

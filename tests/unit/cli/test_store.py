@@ -26,7 +26,13 @@ def tool(
 
 def told(comparisons: int, **more: Any) -> dict[str, object]:
     """The status of a node after so many comparisons."""
-    found = {"comparisons": comparisons, "compare_error": "", "compared": FOUND, **more}
+    found = {
+        "comparing": True,
+        "comparisons": comparisons,
+        "compare_error": "",
+        "compared": FOUND,
+        **more,
+    }
     return {"agent": {"store": found}}
 
 
@@ -73,3 +79,10 @@ def test_nothing_is_waited_for_if_that_is_asked(tool: Tool) -> None:
     assert ran.code == SUCCESS
     assert "It is being compared" in ran.lines()[0]
     assert tool.server.comparisons == 1
+
+
+def test_an_agent_that_forgot_the_order_is_not_waited_for(tool: Tool) -> None:
+    tool.server.status = told(0, comparing=False)
+    ran = tool.run("store", "compare")
+    assert ran.code == TRY_AGAIN
+    assert "Give the order again" in ran.err
