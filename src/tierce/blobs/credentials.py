@@ -120,13 +120,27 @@ def read_credentials(service: str, data: Path) -> Credentials:
     """Read what ``tierce auth`` wrote. Raises BadRequest if it isn't there or can't be used."""
     path = credentials_path(data, service)
     try:
-        # A pipe in its place must not hold up the start.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+        text = read_private(path)
+    except FileNotFoundError:
         raise BadRequest(
             f"{service}: there is no token, neither in the environment nor in {path}",
             hint=_how(service, data),
         ) from None
+    return _decoded(service, text, path, data)
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file with secrets, which must be for its owner alone.
+
+    Raises FileNotFoundError, and BadRequest for one that can't be used.
+    """
+    try:
+        # A pipe in its place must not hold up the start.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise BadRequest(
             f"can't read {path}: {error.strerror}",
@@ -134,8 +148,7 @@ def read_credentials(service: str, data: Path) -> Credentials:
         ) from error
     with open(fd, "rb") as file:
         _check_access(path, os.fstat(fd))
-        text = file.read(FILE_LIMIT_BYTES)
-    return _decoded(service, text, path, data)
+        return file.read(FILE_LIMIT_BYTES)
 
 
 def prepare(data: Path, service: str) -> None:

@@ -9,6 +9,7 @@ environment are told to hiding.py; but for that, nothing here is changed or aske
 import difflib
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -60,11 +61,19 @@ class Address(NamedTuple):
     shown: str
 
 
-def parse_address(url: str, environ: Mapping[str, str], what: str = UPSTREAM) -> Address:
+def parse_address(
+    url: str,
+    environ: Mapping[str, str],
+    what: str = UPSTREAM,
+    *,
+    own: Mapping[str, str] = MappingProxyType({}),
+) -> Address:
     """Read a URL; secrets of other services than S3 come from ``environ``. Raises BadRequest.
 
+    ``own`` are further variables, which go before those, and are for this service alone: for S3, too.
     ``what`` is as in failures.py.
     """
+    environ = {**environ, **own}
     try:
         parts = urlsplit(url)
         given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -85,6 +94,7 @@ def parse_address(url: str, environ: Mapping[str, str], what: str = UPSTREAM) ->
         options.setdefault("region", _first(environ, _S3_REGIONS) or DEFAULT_REGION)
         if endpoint := options.get("endpoint") or _first(environ, _S3_ENDPOINTS):
             options["endpoint"] = endpoint if "://" in endpoint else f"https://{endpoint}"
+        options.update({name: own[each] for name, each in _S3_SECRETS.items() if each in own})
         hide(environ.get(name, "") for name in _S3_SECRETS.values())
     else:
         for name in known:
@@ -110,6 +120,13 @@ def service_options() -> dict[str, frozenset[str]]:
         for name, each in vars(opendal_config).items()
         if name.endswith("Config") and hasattr(each, "__required_keys__")
     }
+
+
+def variables_of(service: str) -> tuple[str, ...]:
+    """The variables by which a service's options are given, for S3 its credentials only."""
+    if service == "s3":
+        return tuple(_S3_SECRETS.values())
+    return tuple(_variable(service, name) for name in sorted(service_options().get(service, ())))
 
 
 def _known_options(service: str, what: str) -> frozenset[str]:

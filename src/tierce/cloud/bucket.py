@@ -8,13 +8,14 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import opendal
 from opendal.options import WriteKwargs
 
 from tierce.cloud.address import Address, parse_address
-from tierce.cloud.failures import OPENDAL_ERRORS, Lasting, Passing, translate
+from tierce.cloud.failures import OPENDAL_ERRORS, STORE, Lasting, Passing, translate
 from tierce.cloud.leaving import leave_in_peace
 from tierce.cloud.pacing import RequestPace
 from tierce.cloud.retrying import Patience, Retrying
@@ -25,8 +26,6 @@ from tierce.core.limits import CLOUD_LIST_PAGE
 from tierce.core.metrics import STORE_READ_BYTES, STORE_REQUESTS, STORE_WRITTEN_BYTES
 
 T = TypeVar("T")
-
-STORE = "store"
 
 
 class Entry(NamedTuple):
@@ -53,14 +52,16 @@ def open_bucket(
     patience: Patience | None = None,
     part_bytes: int = CLOUD_PART_BYTES,
     environ: Mapping[str, str] = os.environ,
+    own: Mapping[str, str] = MappingProxyType({}),
     pace: RequestPace | None = None,
 ) -> "Bucket":
     """The bucket that a URL names (docs/storage.md), without asking it anything yet.
 
-    Its requests keep to ``pace``; without one, to what the service says only.
+    ``own`` is as in address.py. Its requests keep to ``pace``; without one, to what the service says
+    only.
     Raises BadRequest, with a hint, for a URL that can't be used.
     """
-    address = parse_address(re.sub(r"^file:", "fs:", url), environ, STORE)
+    address = parse_address(re.sub(r"^file:", "fs:", url), environ, STORE, own=own)
     root = address.options.get("root", "")
     if address.service == "fs" and not os.path.isdir(root):
         raise BadRequest(

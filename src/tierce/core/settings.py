@@ -223,6 +223,11 @@ class Settings:
         kinds.store_or_empty,
         "Bucket that keeps the node's blobs in place of its disk, as in s3://BUCKET/PREFIX.",
     )
+    store_credentials_file: Path | None = _setting(
+        None,
+        kinds.optional(kinds.path),
+        "File with the store's credentials, in lines NAME=value; for its owner alone.",
+    )
     store_layout: Literal["tierce", "cask"] = _setting(
         "tierce",
         kinds.choice("tierce", "cask"),

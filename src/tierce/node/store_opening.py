@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tierce.blobs import cloud_owner
 from tierce.blobs.catalogue import CLOUD_DATABASES
 from tierce.blobs.credentials import SERVICES, service_options
+from tierce.blobs.credentials_file import read_variables
 from tierce.blobs.environment import Environment
 from tierce.cloud.bucket import Bucket, open_bucket
 from tierce.core.errors import BadRequest
@@ -29,15 +30,17 @@ class TakenOver(NamedTuple):
 def open_store(settings: Settings) -> Bucket:
     """The bucket of the setting ``store``, without asking it anything yet. Raises BadRequest.
 
-    Credentials are those of the environment, and what `tierce auth` has kept for the service.
+    Credentials are those of the setting ``store_credentials_file``, else of the environment, and what
+    `tierce auth` has kept for the service.
     """
     service = settings.store.partition("://")[0]
-    found: dict[str, str] = {}
+    own: dict[str, str] = {}
+    if settings.store_credentials_file is not None:
+        own = read_variables(settings.store_credentials_file, service)
     if service in SERVICES:
-        options = service_options(service, settings.data, os.environ)
-        found = {f"OPENDAL_{service}_{name}".upper(): value for name, value in options.items()}
-    environ = {**os.environ, **found}
-    return open_bucket(settings.store, environ=environ, pace=pace_of(settings))
+        options = service_options(service, settings.data, {**os.environ, **own})
+        own |= {f"OPENDAL_{service}_{name}".upper(): value for name, value in options.items()}
+    return open_bucket(settings.store, own=own, pace=pace_of(settings))
 
 
 def check_no_blobs(data: Path, environment: Environment) -> None:
