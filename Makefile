@@ -39,10 +39,11 @@ $(COUCH): tests/couch/package.json | $(STAMP)
 test: $(STAMP) $(COUCH) ## Run the tests
 	$(BIN)/pytest -n 4 --dist worksteal
 
-soak: $(STAMP) ## Run the long tests, and a thousand simulated clusters of each kind under faults
+soak: $(STAMP) ## Run the long tests, and a thousand simulations of each kind under faults
 	$(BIN)/pytest -n 2 --dist worksteal -m long
 	$(BIN)/python -m tierce.testing.soak --seeds 1000
 	$(BIN)/python -m tierce.testing.soak --names --seeds 1000
+	$(BIN)/python -m tierce.testing.soak --stores --seeds 1000
 
 check: $(STAMP) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

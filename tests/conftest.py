@@ -12,12 +12,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tierce.core.limits import GIB
+from tierce.testing.rclone import KEYS, RcloneServer, serve_s3
 
 # A loaded machine is no failure: only what is asserted counts.
 settings.register_profile(
     "tierce", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tierce")
+
+# Every process reads all authorities of the machine when it starts, which took a tenth of the start.
+# Nothing here asks a server outside; tests that have an authority name it to those who are to trust it.
+os.environ.setdefault("SSL_CERT_FILE", os.devnull)
 
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 2 * GIB
@@ -59,3 +64,23 @@ def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for the tests of one file."""
     with _directory(tmp_path_factory.mktemp("module")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
+    """A server of S3 with one bucket, in which each test has a ``prefix``."""
+    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its credentials, in the environment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix in a shared bucket that only this test uses."""
+    return f"p{abs(hash(request.node.nodeid)):x}"

@@ -1,7 +1,7 @@
 """The composition root: from settings to a running node. The parts are made in wiring.py.
 
 With one worker, the node is one process. With more, this process supervises, and starts each worker
-and the agent as ``python -m tierce.app ROLE``, handing the settings over by standard input.
+and the agent as ``python -m tierce.role ROLE``, handing the settings over by standard input.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from tierce.blobs.environment import allocate_lock_file
 from tierce.blobs.spool import sweep
-from tierce.cloud.leaving import end
 from tierce.core.errors import TierceError
 from tierce.core.listen import PRIVATE, Listen
 from tierce.core.settings import Settings, from_json, to_json
@@ -33,6 +32,7 @@ from tierce.wiring import (
     doors,
     open_disk,
     pace,
+    prepare_memory,
     prepare_store,
     rates,
     sos_gateway,
@@ -93,6 +93,7 @@ async def run_single(settings: Settings, stop: Stop, ready: Callable[[], None]) 
     """A whole node in this process. Its directory is open and its ports are known."""
     disk = open_disk(settings, stop)
     try:
+        await prepare_memory(settings, disk)
         async with agent_at_work(settings, disk, stop) as found:
             await _serve_doors(settings, found.parts(disk), stop, ready)
     finally:
@@ -138,7 +139,7 @@ async def _supervise(
 
     supervisor = Supervisor(
         ["agent", *(f"worker-{number}" for number in range(1, settings.workers + 1))],
-        command=lambda role: [sys.executable, "-m", "tierce.app", role],
+        command=lambda role: [sys.executable, "-m", "tierce.role", role],
         handover=to_json(settings) + b"\n",
         lock_fd=directory.lock_fd,
         drain_timeout_seconds=settings.drain_timeout_seconds,
@@ -190,8 +191,8 @@ def _say_ready() -> None:
     os.write(1, READY)
 
 
-def _run_role(role: str) -> int:
-    """The main function of a process that a supervisor started."""
+def run_role(role: str) -> int:
+    """The main function of a process that a supervisor started. Returns the exit code."""
     handover = bytearray()
     while not handover.endswith(b"\n"):
         more = os.read(0, 1 << 16)
@@ -208,7 +209,3 @@ def _run_role(role: str) -> int:
     except Exception:
         log.exception("the %s failed", role)
     return 1
-
-
-if __name__ == "__main__":
-    end(_run_role(sys.argv[1]))

@@ -45,7 +45,7 @@ from tierce.node.rate_table import RateTable
 from tierce.node.runtime import Stop
 from tierce.node.sockets import WILDCARDS
 from tierce.node.sos_gateway import SosGateway
-from tierce.node.store_opening import check_no_blobs, open_store
+from tierce.node.store_opening import check_no_blobs, check_no_store, open_store
 from tierce.service.access import Access
 from tierce.service.blobs import Blobs
 from tierce.service.cluster import Cluster, Control
@@ -158,19 +158,19 @@ def _storage(
 
 
 def _cache_plan(settings: Settings) -> CachePlan | None:
-    """The read cache of a store: each process, the agent too, has a shelf and its share."""
-    processes = 1 if settings.workers == 1 else settings.workers + 1
-    share = settings.store_cache_bytes // processes
-    return CachePlan(processes, lambda: S3Fifo(share)) if share else None
+    """The read cache of a store: each process has a shelf and its share."""
+    share = settings.store_cache_bytes // settings.processes
+    return CachePlan(settings.processes, lambda: S3Fifo(share)) if share else None
 
 
 async def prepare_store(settings: Settings) -> None:
     """At a start, before anyone else opens the data directory: see that the store is this node's.
 
     Raises what CloudDisk.prepare does, and BadRequest for a URL that can't be used, or a data
-    directory that has blobs of its own.
+    directory that has blobs of its own; and for one whose blobs are in a store that is not named.
     """
     if not settings.store:
+        await check_no_store(settings.data)
         return
     if settings.store.startswith("memory:") and settings.workers > 1:
         raise BadRequest(
@@ -186,6 +186,12 @@ async def prepare_store(settings: Settings) -> None:
         cache_shelves.sweep(settings.data / "cache", plan.shelves if plan else 0)
     finally:
         await disk.close()
+
+
+async def prepare_memory(settings: Settings, disk: Storage) -> None:
+    """A store in memory is this process's own: that of prepare_store was another one, and is gone."""
+    if isinstance(disk, CloudDisk) and settings.store.startswith("memory:"):
+        await disk.prepare(settings.node_id)
 
 
 def pace(settings: Settings) -> Pace:

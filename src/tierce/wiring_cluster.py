@@ -23,9 +23,12 @@ from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, NotFound, TierceError
 from tierce.core.limits import (
     AGENT_ORDER_SECONDS,
+    CLOUD_LATE_SECONDS,
     CLOUD_SCRUB_BYTES_PER_SECOND,
     CLOUD_SCRUB_INTERVAL_SECONDS,
+    CLOUD_SCRUB_REST_SECONDS,
     FILL_SECONDS,
+    SCRUB_REST_SECONDS,
 )
 from tierce.core.settings import Settings
 from tierce.doors.cask.calls import CaskCalls
@@ -49,6 +52,7 @@ from tierce.node.http_transport import HttpTransport
 from tierce.node.names_parts import Names, object_paths
 from tierce.node.names_peers import NamesPeers
 from tierce.node.runtime import FATAL_CODE, Stop
+from tierce.node.scrub_cost import ScrubPace
 from tierce.node.store_tending import StoreTending
 from tierce.node.tierce_peers import TiercePeers
 from tierce.wiring import Parts, advertised, objstore_api, pace
@@ -139,6 +143,7 @@ async def worker_parts(settings: Settings, disk: Storage, stop: Stop) -> AsyncIt
             placement,
             missing,
             names.objects.delete_blob,
+            late_seconds=_late_seconds(disk),
         )
         held.push_async_callback(path.close)
         await names.index.begin_epoch(epoch_name(settings.data))
@@ -264,19 +269,14 @@ def _agent(
         membership.copied(node_id, worked)
 
     names = open_names(settings, disk)
-    interval_seconds, bytes_per_second = _scrub_pace(settings)
+    pacing = _pacing(settings, disk)
     node = ClusterNode(
         _announced(settings, kept),
         disk.store,
         disk.spooler,
         disk.space,
         transport,
-        pacing=Pacing(
-            grace_seconds=settings.down_grace_seconds,
-            heal_bytes_per_second=settings.heal_bytes_per_second,
-            scrub_interval_seconds=interval_seconds,
-            scrub_bytes_per_second=bytes_per_second,
-        ),
+        pacing=pacing,
         names=names,
         random=random.Random(),  # noqa: S311 (no secret)
         on_view=writer.put,
@@ -303,20 +303,35 @@ def _agent(
     if isinstance(disk, CloudDisk):
         tending = StoreTending(
             disk,
-            scrub_interval_seconds=interval_seconds,
-            scrub_bytes_per_second=bytes_per_second,
+            scrub=ScrubPace(
+                pacing.scrub_interval_seconds,
+                pacing.scrub_bytes_per_second,
+                pacing.scrub_rest_seconds,
+                disk.store.ground.range_bytes,
+            ),
             on_missing=node.healer.hint,
             on_taken=on_taken,
         )
     return Agent(node, membership, names, transport, dtfc, tending)
 
 
-def _scrub_pace(settings: Settings) -> tuple[float, int]:
-    """Seconds between two blobs, and bytes a second. In the cloud both are paid for."""
+def _pacing(settings: Settings, disk: Storage) -> Pacing:
+    """How fast background work goes. In the cloud the scrub's requests, and its bytes, are paid for."""
     interval, speed = settings.scrub_interval_seconds, settings.scrub_bytes_per_second
-    if not settings.store:
-        return interval, speed
-    return max(interval, CLOUD_SCRUB_INTERVAL_SECONDS), min(speed, CLOUD_SCRUB_BYTES_PER_SECOND)
+    rest = SCRUB_REST_SECONDS
+    if isinstance(disk, CloudDisk):
+        interval = max(interval, CLOUD_SCRUB_INTERVAL_SECONDS)
+        speed = min(speed, CLOUD_SCRUB_BYTES_PER_SECOND)
+        if not disk.store.proving.by_tags:
+            rest = CLOUD_SCRUB_REST_SECONDS
+    return Pacing(
+        grace_seconds=settings.down_grace_seconds,
+        heal_bytes_per_second=settings.heal_bytes_per_second,
+        scrub_interval_seconds=interval,
+        scrub_bytes_per_second=speed,
+        scrub_rest_seconds=rest,
+        late_seconds=_late_seconds(disk),
+    )
 
 
 def _announced(settings: Settings, kept: View | None) -> Member:
@@ -366,3 +381,8 @@ def _ended(task: "asyncio.Task[None]", stop: Stop) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("the agent failed", exc_info=error)
         stop.now("the agent failed", 1)
+
+
+def _late_seconds(disk: Storage) -> float | None:
+    """After how long readers of a store ask other nodes too; None for one that is on the disk."""
+    return CLOUD_LATE_SECONDS if isinstance(disk, CloudDisk) else None

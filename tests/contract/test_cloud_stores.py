@@ -12,22 +12,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tierce.blobs.catalogue import CLOUD_DATABASES
-from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import path_of
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
 from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
 from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES
 from tierce.testing.blob_contract import LARGE, SMALL, BlobStoreContract, Workbench
+from tierce.testing.cloud_nodes import cloud_disk
 from tierce.testing.rclone import (
-    ACCESS_KEY,
     BUCKET,
-    SECRET_KEY,
     RcloneServer,
-    serve_s3,
     serve_webdav,
 )
 
@@ -36,21 +29,9 @@ SIZES = sorted({*SMALL, *LARGE})
 
 
 @pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def webdav_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
     with serve_webdav(tmp_path_factory.mktemp("rclone") / "webdav", is_cached=True) as server:
         yield server
-
-
-@pytest.fixture
-def prefix(request: pytest.FixtureRequest) -> str:
-    """A prefix in a shared bucket that only this test uses."""
-    return f"p{abs(hash(request.node.nodeid)):x}"
 
 
 @asynccontextmanager
@@ -58,16 +39,8 @@ async def workbench(
     data: Path, url: str, harm: Callable[[str, int], None] | None = None
 ) -> AsyncIterator[Workbench]:
     """A store at a URL. What is larger than a chunk is read in ranges of a piece."""
-    make_directories(data)
     bucket = open_bucket(url)
-    disk = CloudDisk(
-        data,
-        bucket,
-        space=SpaceGuard(data, reserve_bytes=0),
-        environment=Environment(data / "lmdb", databases=CLOUD_DATABASES),
-        whole_bytes=CHUNK_BYTES,
-        range_bytes=PIECE_BYTES,
-    )
+    disk = cloud_disk(data, bucket, whole_bytes=CHUNK_BYTES, range_bytes=PIECE_BYTES)
 
     def change_object(path: str, at: int) -> None:
         operator = bucket._operator.to_operator()
@@ -122,11 +95,9 @@ class TestS3(BlobStoreContract):
         self,
         tmp_path: Path,
         s3_server: RcloneServer,
+        s3_keys: None,
         prefix: str,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> AsyncIterator[Workbench]:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         url = f"s3://{BUCKET}/{prefix}?endpoint={s3_server.endpoint}"
         async with workbench(tmp_path, url, file_harm(s3_server.directory / prefix)) as bench:
             yield bench

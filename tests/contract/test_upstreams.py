@@ -20,7 +20,6 @@ from tierce.testing.rclone import (
     BUCKET,
     SECRET_KEY,
     RcloneServer,
-    serve_s3,
     serve_webdav,
 )
 from tierce.testing.upstream_contract import (
@@ -43,31 +42,13 @@ def files(directory: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def webdav_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
     with serve_webdav(tmp_path_factory.mktemp("rclone") / "webdav") as server:
         yield server
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-
-
-@pytest.fixture
-def prefix(request: pytest.FixtureRequest) -> str:
-    """A prefix in a shared bucket that only this test uses."""
-    return f"p{abs(hash(request.node.nodeid)):x}"
-
-
-@pytest.fixture
-async def s3(keys: None, s3_server: RcloneServer, prefix: str) -> AsyncIterator[CloudUpstream]:
+async def s3(s3_keys: None, s3_server: RcloneServer, prefix: str) -> AsyncIterator[CloudUpstream]:
     url = f"s3://{BUCKET}/{prefix}?endpoint={s3_server.endpoint}"
     upstream = open_upstream(url, part_bytes=PART_BYTES)
     yield upstream
@@ -225,7 +206,9 @@ async def test_a_server_without_tags_is_never_sent_any(
     assert caplog.text.count("No tags are set") == 1
 
 
-async def test_a_missing_bucket_is_no_missing_object(keys: None, s3_server: RcloneServer) -> None:
+async def test_a_missing_bucket_is_no_missing_object(
+    s3_keys: None, s3_server: RcloneServer
+) -> None:
     upstream = open_upstream(f"s3://no-such-bucket?endpoint={s3_server.endpoint}")
     source = BytesSource(b"x")
     for request in (

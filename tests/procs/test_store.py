@@ -22,11 +22,10 @@ from tierce.testing.blob_contract import body
 from tierce.testing.calls import call, get, listing, metric, put, status
 from tierce.testing.cluster_processes import ClusterNode, free_port
 from tierce.testing.processes import NodeProcess, wait_for
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
+from tierce.testing.rclone import ACCESS_KEY, BUCKET, KEYS, SECRET_KEY, RcloneServer, serve_s3
 
 pytestmark = pytest.mark.procs
 
-KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 BODIES = [b"", body(1000, seed=1), body(3_000_000, seed=2), body(9_000_000, seed=3)]
 
 

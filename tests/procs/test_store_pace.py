@@ -11,11 +11,10 @@ from tierce.testing.calls import call, get, metric, put, status
 from tierce.testing.fault_proxy import FaultProxy, Mode
 from tierce.testing.in_thread import held_in_thread
 from tierce.testing.processes import NodeProcess, wait_for
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, serve_s3
+from tierce.testing.rclone import BUCKET, KEYS, serve_s3
 
 pytestmark = pytest.mark.procs
 
-KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 SMALL, OTHER = body(1000), body(1000, seed=1)
 
 

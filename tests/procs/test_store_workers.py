@@ -17,18 +17,10 @@ from tierce.testing.calls import call, connect, exchange, get, listing, metric, 
 from tierce.testing.fault_proxy import FaultProxy, Mode
 from tierce.testing.in_thread import held_in_thread
 from tierce.testing.processes import PATIENCE_SECONDS, NodeProcess, wait_for
-from tierce.testing.rclone import (
-    ACCESS_KEY,
-    BUCKET,
-    SECRET_KEY,
-    RcloneServer,
-    serve_s3,
-    serve_webdav,
-)
+from tierce.testing.rclone import BUCKET, KEYS, RcloneServer, serve_s3, serve_webdav
 
 pytestmark = pytest.mark.procs
 
-KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 CONNECTIONS = 8
 SAME_BLOBS = 200
 

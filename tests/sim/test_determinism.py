@@ -35,6 +35,11 @@ def test_so_does_a_seed_of_named_objects(seed: int) -> None:
     assert outcome(seed, "1", "--names") == outcome(seed, "2", "--names")
 
 
+@pytest.mark.parametrize("seed", [0])
+def test_so_does_one_of_a_store_in_the_cloud(seed: int) -> None:
+    assert outcome(seed, "1", "--stores") == outcome(seed, "2", "--stores")
+
+
 def test_a_failing_seed_tells_how_to_run_it_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tierce.blobs.cache_shelves import Place, name_of
 from tierce.blobs.catalogue import Row
-from tierce.blobs.cloud_reading import Object
+from tierce.blobs.cloud_reading import Object, Room
 from tierce.blobs.flights import Flights
 from tierce.blobs.read_cache import ReadCache
 from tierce.cloud.pacing import is_background
@@ -27,6 +27,7 @@ class CachedReading:
     def __init__(self, cache: ReadCache | None, is_here: Callable[[Digest], bool]) -> None:
         self._cache = cache
         self._is_here = is_here
+        self.room = Room()
         # What clients ask for is not shared with what is asked in the background: that may wait long.
         self._small: Flights[tuple[Digest, Row, bool], bytes | None] = Flights()
         self._pieces: Flights[tuple[Digest, int, int, bytes, bool], bytes] = Flights()

@@ -143,12 +143,24 @@ def abandon_in(batch: WriteBatch, digest: Digest, name: bytes, until: int) -> No
     """An upload failed, and perhaps there is an object all the same, or will be before ``until``."""
     key = key_of(digest)
     was_begun = batch.delete(CLOUD_WORK, _INTENT + key + name)
-    if was_begun and not has_in(batch, digest) and left_in(batch, digest) is None:
-        _leave(batch, key, Left(False, False, until))
+    if was_begun and not has_in(batch, digest):
+        left = left_in(batch, digest) or Left(False, False, 0)
+        _leave(batch, key, left._replace(until=max(until, left.until)))
 
 
 def remove_in(batch: WriteBatch, digest: Digest, *, is_bad: bool = False) -> Row | None:
     """A blob is here no more: remove its row, and leave its object over. None if there was no row."""
+    row = lose_in(batch, digest)
+    if row is not None:
+        _leave(batch, key_of(digest), Left(False, is_bad, 0))
+    return row
+
+
+def lose_in(batch: WriteBatch, digest: Digest) -> Row | None:
+    """A blob's object is missing: remove its row. None if there was no row.
+
+    Nothing is left over to be deleted: should the object turn up again, it may be the only copy.
+    """
     row = row_in(batch, digest)
     if row is None:
         return None
@@ -156,7 +168,6 @@ def remove_in(batch: WriteBatch, digest: Digest, *, is_bad: bool = False) -> Row
     batch.delete(CLOUD, key)
     batch.delete(CLOUD_SUMS, key)
     batch.count(KIND, -1, -row.size)
-    _leave(batch, key, Left(False, is_bad, 0))
     return row
 
 
@@ -169,14 +180,23 @@ def left_in(batch: WriteBatch, digest: Digest) -> Left | None:
 def go_in(batch: WriteBatch, digest: Digest, until: int) -> Left | None:
     """A request to delete a leftover is about to be sent: what was known of it until now.
 
-    None if it must not be: nothing is left over, or somebody is uploading it.
+    None if it must not be: nothing is left over, or somebody is uploading it. The request may be
+    carried out before ``until``. No time that was written down earlier is later, if not by a clock
+    that was set back since.
     """
     key = key_of(digest)
     left = left_in(batch, digest)
     if left is None or has_in(batch, digest) or (not left.is_going and _has_intent(batch, key)):
         return None
-    _leave(batch, key, Left(True, left.is_bad, max(until, left.until)))
-    return left
+    _leave(batch, key, Left(True, left.is_bad, until))
+    return left._replace(until=min(until, left.until))
+
+
+def unanswered_in(batch: WriteBatch, digest: Digest, until: int) -> None:
+    """The request got no answer, and may be carried out before ``until``, as is known now."""
+    left = left_in(batch, digest)
+    if left is not None and left.is_going:
+        _leave(batch, key_of(digest), left._replace(until=until))
 
 
 def gone_in(batch: WriteBatch, digest: Digest, before: Left, now: int) -> bool:
@@ -225,6 +245,13 @@ def dead_uploads_in(
 def is_uploaded_in(batch: WriteBatch, digest: Digest) -> bool:
     """Whether somebody is uploading a blob."""
     return _has_intent(batch, key_of(digest))
+
+
+def is_known_in(batch: WriteBatch, digest: Digest) -> bool:
+    """Whether a blob is here, was deleted lately, or is being put."""
+    return (
+        has_in(batch, digest) or left_in(batch, digest) is not None or is_uploaded_in(batch, digest)
+    )
 
 
 def meta_in(batch: WriteBatch, name: str) -> str | None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import TypeVar
 
 from tierce.blobs import catalogue
@@ -18,13 +17,14 @@ from tierce.blobs.cached_reading import CachedReading
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_checking import Checking
 from tierce.blobs.cloud_clearing import Clearing
-from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_ground import Ground
+from tierce.blobs.cloud_names import OWNER_PATH
 from tierce.blobs.cloud_owner import Ownership
 from tierce.blobs.cloud_proof import Proving
 from tierce.blobs.cloud_reading import CloudBlob
 from tierce.blobs.cloud_recall import Recall
-from tierce.blobs.cloud_uploading import Uploads
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.cloud_uploading import Finish, Uploads
+from tierce.blobs.environment import WriteBatch
 from tierce.blobs.holds import Holds
 from tierce.blobs.marked import Collected, Referred
 from tierce.blobs.marks import (
@@ -44,88 +44,54 @@ from tierce.blobs.read_cache import ReadCache
 from tierce.blobs.spool import Spool
 from tierce.blobs.store import BlobInfo, Counts, OpenBlob
 from tierce.blobs.turns import Turns
-from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, Unavailable, from_os_error
-from tierce.core.limits import (
-    CLOUD_POLL_SECONDS,
-    CLOUD_RANGE_BYTES,
-    CLOUD_SETTLE_SECONDS,
-    CLOUD_WAIT_SECONDS,
-    CLOUD_WHOLE_READ_BYTES,
-)
+from tierce.core.limits import CLOUD_LATE_SECONDS, CLOUD_POLL_SECONDS, CLOUD_WAIT_SECONDS
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# How often a small blob is looked for that is neither right nor to be set aside.
+OPEN_TRIES = 3
+# Who asks for so few sizes wants these blobs. Who asks for more compares what nodes have, and then a
+# blob that the listing lacks only costs a copy too many.
+RECALLED_AT_ONCE = 8
+
 
 class CloudStore:
     """The MarkedStore of a bucket (marked.py). Close it before its environment.
 
-    Blobs up to ``whole_bytes`` are read by one request. ``by_tags`` is as in cloud_proof.py.
+    ``marking`` has the clock of the ``ground``. ``by_tags`` is as in cloud_proof.py.
     """
 
     def __init__(
         self,
-        bucket: Bucket,
+        ground: Ground,
         *,
-        environment: Environment,
+        marking: Marking,
         quarantine: Quarantine,
         holds: Holds,
         turns: Turns,
-        pool: Executor,
-        marking: Marking | None = None,
-        layout: Layout = "tierce",
-        whole_bytes: int = CLOUD_WHOLE_READ_BYTES,
-        range_bytes: int = CLOUD_RANGE_BYTES,
-        settle_seconds: float = CLOUD_SETTLE_SECONDS,
-        cache: ReadCache | None = None,
-        by_tags: bool = False,
+        cache: ReadCache | None,
+        by_tags: bool,
     ) -> None:
-        self.bucket = bucket
-        self.layout = layout
-        self.marking = marking or Marking()
+        self.ground = ground
+        self.bucket = ground.bucket
+        self.bucket.marker = OWNER_PATH
+        self.layout = ground.layout
+        self.marking = marking
         self.marking.places.append(catalogue.has_in)
-        self._environment = environment
+        self._environment = ground.environment
         self._holds = holds
         self.cache = cache
-        self._cached = CachedReading(cache, lambda digest: self._row(digest) is not None)
-        self._pool = pool
-        self.proving = Proving(
-            bucket, environment, layout, pool, by_tags=by_tags, now=lambda: self.marking.now()
-        )
-        self._uploads = Uploads(
-            bucket,
-            environment,
-            turns,
-            self.proving,
-            layout,
-            settle_seconds=settle_seconds,
-            now=lambda: self.marking.now(),
-        )
-        self.recall = Recall(bucket, environment, layout, now=lambda: self.marking.now())
-        self.ownership = Ownership(bucket, environment)
-        self._clearing = Clearing(
-            bucket,
-            environment,
-            self.ownership,
-            holds,
-            layout,
-            settle_seconds=settle_seconds,
-            now=lambda: self.marking.now(),
-        )
-        self.checking = Checking(
-            bucket,
-            environment,
-            quarantine,
-            pool,
-            self._clearing,
-            self.ownership,
-            layout,
-            whole_bytes=whole_bytes,
-            range_bytes=range_bytes,
-        )
+        self._cached = CachedReading(cache, lambda digest: ground.row(digest) is not None)
+        self.proving = Proving(ground, by_tags=by_tags)
+        self._uploads = Uploads(ground, turns, self.proving)
+        self.recall = Recall(ground)
+        self.ownership = Ownership(ground.bucket, ground.environment, clock=ground.host.seconds)
+        self._clearing = Clearing(ground, self.ownership, holds)
+        self.checking = Checking(ground, quarantine, self._clearing, self.ownership)
 
     async def aclose(self) -> None:
         """Give up what is under way in the background; the next start goes on with it."""
@@ -141,7 +107,7 @@ class CloudStore:
             self._mark(batch, spool.digest, managed, is_loose=True)
             return catalogue.put_in(batch, spool.digest, row, sums, name)
 
-        return await self._uploads.put(spool, finish)
+        return await self._put(spool, finish)
 
     async def put_along(
         self, spool: Spool, change: Callable[[WriteBatch], T], *, is_loose: bool = False
@@ -152,6 +118,11 @@ class CloudStore:
             catalogue.put_in(batch, spool.digest, row, sums, name)
             return result
 
+        return await self._put(spool, finish)
+
+    async def _put(self, spool: Spool, finish: Finish[T]) -> T:
+        # If it is here and nobody knows, an upload that failed would be taken for all there was of it.
+        await self.recall.ask(spool.digest)
         return await self._uploads.put(spool, finish)
 
     def _mark(
@@ -224,7 +195,7 @@ class CloudStore:
     async def _removed(self, digests: Sequence[Digest]) -> None:
         if self.cache is not None and digests:
             await self.cache.drop(digests)
-        await self._clearing.clear(digests)
+        await self._clearing.clear(digests, patience_seconds=CLOUD_LATE_SECONDS)
 
     async def tend(self) -> None:
         """Once: see to what uploads and deletions have left over (Clearing.tend)."""
@@ -240,31 +211,27 @@ class CloudStore:
 
         ``is_old``: it was put so long ago that it should be in the listing.
         """
-        row = self._row(digest)
+        row = self.ground.row(digest)
         if row is None or not is_old(row):
             return False
         with contextlib.suppress(NotFound):
-            await self.bucket.look(path_of(digest, self.layout))
+            await self.bucket.look(self.ground.path(digest))
             return False
         return await self.bad(digest, row)
 
     # Reading
 
-    def _row(self, digest: Digest) -> Row | None:
-        with self._environment.snapshot() as batch:
-            return catalogue.row_in(batch, digest)
-
     def _here(self, digest: Digest) -> Row:
-        row = self._row(digest)
+        row = self.ground.row(digest)
         if row is None:
             raise NotFound(f"{digest} is not here")
         return row
 
     async def open(self, digest: Digest) -> OpenBlob:
         row = await self.recall.here(digest)
-        if row.size > self.checking.whole_bytes:
+        if row.size > self.ground.whole_bytes:
             return await self._open_large(digest)
-        while True:
+        for _ in range(OPEN_TRIES):
             ask = functools.partial(self.checking.read_small, digest, row)
             data = await self._cached.small(digest, row, ask)
             if data is not None:
@@ -272,6 +239,10 @@ class CloudStore:
             if await self.bad(digest, row):
                 raise NotFound(f"the copy of {digest} here was bad", found_bad=True)
             row = self._here(digest)  # it was replaced meanwhile
+        raise Unavailable(
+            f"{digest} keeps coming damaged from the store",
+            hint="If it is bad there, see in the node's log why it could not be set aside.",
+        )
 
     async def bad(self, digest: Digest, row: Row) -> bool:
         """Set aside a blob that was found bad or missing; False if it is not so any more."""
@@ -309,8 +280,8 @@ class CloudStore:
     async def read_no_more(self, digest: Digest, hold: int) -> None:
         """A large blob was closed; if it is gone, its object goes now."""
         self._holds.release(digest, hold)
-        if self._row(digest) is None:
-            await self._clearing.clear([digest])
+        if self.ground.row(digest) is None:
+            await self._clearing.clear([digest], patience_seconds=CLOUD_LATE_SECONDS)
 
     async def stat(self, digest: Digest) -> int:
         return (await self.recall.here(digest)).size
@@ -320,19 +291,25 @@ class CloudStore:
             rows = [catalogue.row_in(batch, digest) for digest in digests]
             return [None if row is None else row.size for row in rows]
 
-        return await self.reading(look)
+        found = await self.reading(look)
+        if len(digests) <= RECALLED_AT_ONCE:
+            for at, digest in enumerate(digests):
+                if found[at] is None:
+                    with contextlib.suppress(NotFound):
+                        found[at] = await self.stat(digest)
+        return found
 
     async def reading(self, look: Callable[[WriteBatch], T]) -> T:
         def read() -> T:
             with self._environment.snapshot() as batch:
                 return look(batch)
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, read)
+        return await asyncio.get_running_loop().run_in_executor(self.ground.pool, read)
 
     async def list_after(self, after: Digest | None, limit: int) -> list[BlobInfo]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._pool, catalogue.listed, self._environment, after, limit
+            self.ground.pool, catalogue.listed, self._environment, after, limit
         )
 
     async def counts(self) -> Counts:
@@ -359,7 +336,7 @@ class CloudStore:
         )
 
     async def prove(self, digest: Digest) -> int:
-        row = self._here(digest)
+        row = await self.recall.here(digest)
         if await self.proving.is_still(digest, row):
             return row.size
         return await self.verify(digest, repair=True)
@@ -370,7 +347,7 @@ class CloudStore:
 
 
 class _Reading:
-    """What a reader of a large blob tells its store (cloud_reading.Found)."""
+    """What a reader of a large blob tells its store (cloud_reading.Reports)."""
 
     def __init__(self, store: CloudStore, digest: Digest, row: Row, hold: int) -> None:
         self._store = store

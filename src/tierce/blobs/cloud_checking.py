@@ -2,60 +2,54 @@
 
 import contextlib
 import logging
-from concurrent.futures import Executor
 
 from tierce.blobs import catalogue
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_clearing import Clearing
-from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_ground import Ground
 from tierce.blobs.cloud_owner import Ownership
-from tierce.blobs.cloud_reading import Object
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.cloud_reading import Object, harmed_on_the_way
+from tierce.blobs.environment import WriteBatch
 from tierce.blobs.layout import SUM_BYTES, chunk_count
 from tierce.blobs.quarantine import Quarantine
-from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound
 
 log = logging.getLogger(__name__)
 
+_LARGE = b"It is in the bucket of the store, under quarantine/, if the service can copy.\n"
+
 
 class Checking:
-    """Reads objects by the rows of the catalogue. Those up to ``whole_bytes`` are read at once."""
+    """Reads objects by the rows of the catalogue."""
 
     def __init__(
-        self,
-        bucket: Bucket,
-        environment: Environment,
-        quarantine: Quarantine,
-        pool: Executor,
-        clearing: Clearing,
-        ownership: Ownership,
-        layout: Layout,
-        *,
-        whole_bytes: int,
-        range_bytes: int,
+        self, ground: Ground, quarantine: Quarantine, clearing: Clearing, ownership: Ownership
     ) -> None:
-        self._bucket = bucket
-        self._environment = environment
+        self._ground = ground
+        self._bucket = ground.bucket
+        self._environment = ground.environment
         self._quarantine = quarantine
-        self._pool = pool
         self._clearing = clearing
         self._ownership = ownership
-        self._layout = layout
-        self.range_bytes = range_bytes
-        self.whole_bytes = whole_bytes
 
     async def read_small(self, digest: Digest, row: Row) -> bytes | None:
-        """A whole blob; None if its object is missing, or wrong twice in a row: see :meth:`bad`."""
+        """A whole blob; None if its object is missing, or wrong twice the same way: see :meth:`bad`.
+
+        Raises Unavailable if it comes wrong in another way each time.
+        """
+        wrong: bytes | None = None
         for _ in range(2):
             try:
-                data = await self._bucket.read(path_of(digest, self._layout), 0, row.size)
+                data = await self._bucket.read(self._ground.path(digest), 0, row.size)
             except NotFound:
                 return None
             if digest.fits(data):
                 return data
-        return None
+            if data == wrong:
+                return None
+            wrong = data
+        raise harmed_on_the_way(digest)
 
     def large(self, digest: Digest, row: Row, sums: bytes | None) -> Object:
         """A large blob's object, and its checksums if they can be those of a blob of its size."""
@@ -63,17 +57,17 @@ class Checking:
             sums = None
         return Object(
             self._bucket,
-            path_of(digest, self._layout),
+            self._ground.path(digest),
             digest,
             row.size,
             sums,
-            self._pool,
-            range_bytes=self.range_bytes,
+            self._ground.pool,
+            range_bytes=self._ground.range_bytes,
         )
 
     async def is_good(self, digest: Digest, row: Row, *, repair: bool) -> bool:
         """Read the whole. With ``repair`` checksums that are missing or wrong are made anew."""
-        if row.size <= self.whole_bytes:
+        if row.size <= self._ground.whole_bytes:
             return await self.read_small(digest, row) is not None
         with self._environment.snapshot() as batch:
             known = catalogue.sums_in(batch, digest)
@@ -99,21 +93,25 @@ class Checking:
         """A blob's object is bad or missing: it is here no more. False if that is not so any more.
 
         Its mark stays, for the copy that is made again. What is left of it goes to quarantine: here
-        if it is small, in the bucket if the service can copy.
+        if it is small, in the bucket if the service can copy. What is missing is not deleted: it may
+        turn up again.
         """
         await self.check_owner()
         data: bytes | None = None
         with contextlib.suppress(NotFound):
-            found = await self._bucket.look(path_of(digest, self._layout))
+            found = await self._bucket.look(self._ground.path(digest))
             if found.size != row.size and await self._is_resized(digest, row, found.size):
                 return False
-            data = (
-                b"It is in the bucket of the store, under quarantine/, if the service can copy.\n"
-            )
-            if row.size <= self.whole_bytes:
-                data = await self._bucket.read(found.path, 0, min(found.size, self.whole_bytes))
-                if digest.fits(data):
+            if row.size <= self._ground.whole_bytes:
+                read_bytes = min(found.size, self._ground.whole_bytes)
+                read = await self._bucket.read(found.path, 0, read_bytes)
+                if digest.fits(read):
                     return False  # it came damaged twice, and the third time it is right
+                data = read
+            else:
+                if found.size == row.size and await self.large(digest, row, None).examine():
+                    return False  # it was missing for a moment
+                data = _LARGE
 
         def change(batch: WriteBatch) -> bool:
             if not catalogue.same_in(batch, digest, row):
@@ -125,11 +123,14 @@ class Checking:
                 # It stays where it is, and is found bad again by whoever reads it.
                 log.exception("the bad copy of %s could not be moved to quarantine", digest)
                 return False
-            catalogue.remove_in(batch, digest, is_bad=True)
+            if data is None:
+                catalogue.lose_in(batch, digest)
+            else:
+                catalogue.remove_in(batch, digest, is_bad=True)
             return True
 
         is_removed = await self._environment.write(change)
-        if is_removed:
+        if is_removed and data is not None:
             await self._clearing.clear([digest])
         return is_removed
 

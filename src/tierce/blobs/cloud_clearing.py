@@ -6,48 +6,33 @@ somebody reads stays until it is closed.
 """
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from tierce.blobs import catalogue
-from tierce.blobs.cloud_names import QUARANTINE_PREFIX, Layout, path_of
+from tierce.blobs.cloud_ground import Ground
+from tierce.blobs.cloud_names import QUARANTINE_PREFIX
 from tierce.blobs.cloud_owner import Ownership
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.environment import WriteBatch
 from tierce.blobs.holds import Holds
-from tierce.blobs.processes import is_dead
-from tierce.cloud.bucket import Bucket
+from tierce.cloud.failures import Lasting
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound, TierceError
+from tierce.core.errors import NotFound, TierceError, TooLarge
 from tierce.core.limits import CLOUD_DELETE_AT_ONCE, CLOUD_LEFT_PAGE
 
 log = logging.getLogger(__name__)
 
 
 class Clearing:
-    """Deletes leftovers (catalogue.py). ``now`` gives milliseconds since 1970.
+    """Deletes leftovers (catalogue.py)."""
 
-    A request that got no answer may be carried out for ``settle_seconds``.
-    """
-
-    def __init__(
-        self,
-        bucket: Bucket,
-        environment: Environment,
-        ownership: Ownership,
-        holds: Holds,
-        layout: Layout,
-        *,
-        settle_seconds: float,
-        now: Callable[[], int],
-    ) -> None:
-        self._bucket = bucket
-        self._environment = environment
+    def __init__(self, ground: Ground, ownership: Ownership, holds: Holds) -> None:
+        self._ground = ground
+        self._bucket = ground.bucket
+        self._environment = ground.environment
         self._ownership = ownership
         self._holds = holds
-        self._layout = layout
-        self._settle_milliseconds = int(settle_seconds * 1000)
-        self._now = now
         self._gate = asyncio.Semaphore(CLOUD_DELETE_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -57,16 +42,21 @@ class Clearing:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def clear(self, digests: Sequence[Digest]) -> None:
-        """Delete the objects of blobs that are here no more, as far as that can be done now."""
+    async def clear(
+        self, digests: Sequence[Digest], *, patience_seconds: float | None = None
+    ) -> None:
+        """Delete the objects of blobs that are here no more, as far as that can be done now.
+
+        Who waits no longer than ``patience_seconds`` leaves the rest to go on.
+        """
         tasks = [asyncio.create_task(self._clear(digest)) for digest in digests]
         for task in tasks:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         if tasks:
             # Not gather: whoever gives up waiting must not break a request off half-way.
-            await asyncio.wait(tasks)
-            for task in tasks:
+            done, _ = await asyncio.wait(tasks, timeout=patience_seconds)
+            for task in done:
                 task.result()
 
     async def end_uploads(self, is_dead: Callable[[int], bool]) -> None:
@@ -74,7 +64,7 @@ class Clearing:
         with self._environment.snapshot() as batch:
             dead = catalogue.dead_uploads_in(batch, is_dead)
 
-        until = self._now() + self._settle_milliseconds
+        until = self._ground.settled_at()
 
         def change(batch: WriteBatch) -> None:
             for digest, name in dead:
@@ -85,7 +75,7 @@ class Clearing:
 
     async def tend(self) -> None:
         """Once: see to uploads of dead processes, and to objects that are left over."""
-        await self.end_uploads(is_dead)
+        await self.end_uploads(self._ground.host.is_dead)
         after: Digest | None = None
         while True:
             with self._environment.snapshot() as batch:
@@ -97,6 +87,8 @@ class Clearing:
 
     async def _clear(self, digest: Digest) -> None:
         async with self._gate:
+            if self._bucket.is_left_alone:
+                return  # a later ``tend`` does it; why is told once, by the bucket's status
             try:
                 hold = self._holds.alone(digest)
                 if hold is None:
@@ -109,24 +101,48 @@ class Clearing:
                 log.warning("the object of %s could not be deleted yet: %s", digest, error)
 
     async def _delete(self, digest: Digest) -> None:
-        await self._ownership.check()
-        until = self._now() + self._settle_milliseconds
+        path = self._ground.path(digest)
+        if self._bucket.can_copy and self._is_bad(digest):
+            # Nobody who puts it again waits for that: a copy that fails bars nothing.
+            await self._set_aside(digest, path)
+        # The request may wait for its turn, so it is sent that much later.
+        turn_seconds = self._bucket.turn_seconds
+        await self._ownership.check(ahead_seconds=turn_seconds)
+        until = self._ground.settled_at() + int(turn_seconds * 1000)
         left = await self._environment.write(lambda batch: catalogue.go_in(batch, digest, until))
         if left is None:
             return
-        path = path_of(digest, self._layout)
-        if left.is_bad:
-            await self._set_aside(digest, path)
-            await self._ownership.check()  # that may have taken a while
-        # Once only: an attempt that got no answer may still be carried out, so it must be known of.
-        await self._bucket.delete(path, attempts=1)
+        try:
+            # Once only: an attempt that got no answer may still be carried out, so it is known of.
+            await self._bucket.delete(path, attempts=1)
+        except TierceError:
+            latest = self._ground.settled_at()
+            await self._environment.write(
+                lambda batch: catalogue.unanswered_in(batch, digest, latest)
+            )
+            raise
         await self._environment.write(
-            lambda batch: catalogue.gone_in(batch, digest, left, self._now())
+            lambda batch: catalogue.gone_in(batch, digest, left, self._ground.now())
         )
 
+    def _is_bad(self, digest: Digest) -> bool:
+        """Whether an object is a bad copy that was not set aside yet, and nobody replaces just now."""
+        with self._environment.snapshot() as batch:
+            left = catalogue.left_in(batch, digest)
+            if left is None or left.is_going:
+                return False
+            return left.is_bad and not catalogue.is_uploaded_in(batch, digest)
+
     async def _set_aside(self, digest: Digest, path: str) -> None:
-        if not self._bucket.can_copy:
-            return
-        name = f"{digest.algorithm}-{digest.hex}.{self._now()}"
-        with contextlib.suppress(NotFound):
+        """Raises Unavailable if that may work later. Where it never will, the copy is given up.
+
+        A copy that is made again, as nobody heard of the first one, has the same name all day.
+        """
+        day = time.strftime("%Y-%m-%d", time.gmtime(self._ground.now() / 1000))
+        name = f"{digest.algorithm}-{digest.hex}.{day}"
+        try:
             await self._bucket.copy(path, QUARANTINE_PREFIX + name)
+        except NotFound:
+            return
+        except (Lasting, TooLarge) as error:
+            log.warning("the bad copy of %s could not be set aside: %s", digest, error)

@@ -7,9 +7,11 @@ from typing import Literal, TypeAlias
 from tierce.blobs import cloud_listing, cloud_owner
 from tierce.blobs.catalogue import CLOUD_DATABASES
 from tierce.blobs.cloud import CloudStore
+from tierce.blobs.cloud_ground import Ground
 from tierce.blobs.cloud_names import Layout
 from tierce.blobs.environment import Environment
 from tierce.blobs.holds import Holds
+from tierce.blobs.marks import Marking
 from tierce.blobs.quarantine import Quarantine
 from tierce.blobs.read_cache import CachePlan, ReadCache
 from tierce.blobs.space import SpaceGuard
@@ -66,17 +68,23 @@ class CloudDisk:
         cache = None
         if cached is not None:
             cache = ReadCache(data / "cache", cached, self.space, self.pool)
-        self.store = CloudStore(
-            bucket,
+        marking = Marking()
+        ground = Ground(
+            bucket=bucket,
             environment=self.environment,
-            quarantine=Quarantine(data / "quarantine"),
-            holds=Holds(data / "holds"),
-            turns=Turns(data / "holds" / "uploads"),
-            pool=self.pool,
             layout=layout,
+            pool=self.pool,
+            now=lambda: marking.now(),
             whole_bytes=whole_bytes,
             range_bytes=range_bytes,
             settle_seconds=settle_seconds,
+        )
+        self.store = CloudStore(
+            ground,
+            marking=marking,
+            quarantine=Quarantine(data / "quarantine"),
+            holds=Holds(data / "holds"),
+            turns=Turns(data / "holds" / "uploads"),
             cache=cache,
             by_tags=proof == "tags" or (proof == "auto" and bucket.checks_itself),
         )

@@ -23,7 +23,7 @@ from tierce.blobs.cloud_seen import Seen
 from tierce.blobs.environment import Environment, WriteBatch
 from tierce.cloud.bucket import Bucket, Entry
 from tierce.core.digest import Digest
-from tierce.core.errors import NotFound
+from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import CLOUD_LIST_AT_ONCE, CLOUD_LIST_PAGE
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class Compared:
     ``strange`` are objects below ``blobs/`` that are no blob's, or whose content is not what their
     name says; they are left alone. ``swept`` are part files of uploads that were broken off.
     ``changed`` are blobs of whose objects something else is told than when they were verified;
-    ``unproved`` ones have nothing by which they are known again.
+    ``unproved`` ones have nothing by which they are known again. ``unread`` are objects that the
+    catalogue does not know, and that could not be read now: the next pass tries them again.
     """
 
     objects: int = 0
@@ -49,6 +50,7 @@ class Compared:
     swept: int = 0
     changed: int = 0
     unproved: int = 0
+    unread: int = 0
 
 
 async def adopt(store: CloudStore, environment: Environment, *, is_new: bool = False) -> int:
@@ -142,7 +144,8 @@ async def compare(
             vouched.unproved_bytes += sum(row.size for row in rows)
         after = digests[-1]
     done.unproved = vouched.unproved_blobs
-    await store.recall.compared(began)
+    if not done.unread:  # else there may be blobs of which the catalogue still knows nothing
+        await store.recall.compared(began)
     if store.proving.by_tags:
         await store.proving.vouch(vouched)
     return done
@@ -158,10 +161,15 @@ async def _compare_page(
     """What was listed, against the catalogue."""
 
     def look(batch: WriteBatch) -> list[tuple[Digest, Entry]]:
-        return [each for each in page if not _is_known(batch, each[0])]
+        return [each for each in page if not catalogue.is_known_in(batch, each[0])]
 
     for digest, entry in await store.reading(look):
-        await adopt_one(store, environment, digest, entry, done)
+        try:
+            await adopt_one(store, environment, digest, entry, done)
+        except Unavailable as error:
+            # One that can never be read, as it was moved to an archive, must not keep us from the rest.
+            done.unread += 1
+            log.warning("%s is not in the catalogue, and can't be read now: %s", digest, error)
     await _clear_unlike(store, page, is_old, done)
 
 
@@ -205,18 +213,21 @@ def list_requests(blobs: int, layout: Layout) -> int:
 
 async def _below(bucket: Bucket, prefix: str) -> list[str]:
     """The prefixes directly below one, in order."""
-    async with aclosing(bucket.list(prefix)) as found:
-        return sorted([entry.path async for entry in found if entry.path.endswith("/")])
+    found = await bucket.listed(prefix)
+    return sorted(entry.path for entry in found if entry.path.endswith("/"))
 
 
 async def _objects(bucket: Bucket, prefix: str) -> list[Entry]:
-    async with aclosing(bucket.list(prefix)) as found:
-        return [entry async for entry in found if not entry.path.endswith("/")]
+    return [entry for entry in await bucket.listed(prefix) if not entry.path.endswith("/")]
 
 
 def _add(batch: WriteBatch, rows: list[tuple[Digest, Row]]) -> int:
-    """Rows for those that have none. Leftovers stay what they are."""
-    new = [each for each in rows if not _is_known(batch, each[0])]
+    """Rows for those that have none. Leftovers stay what they are; uploads of the last run ended."""
+    new = [
+        (digest, row)
+        for digest, row in rows
+        if not catalogue.has_in(batch, digest) and catalogue.left_in(batch, digest) is None
+    ]
     for digest, row in new:
         catalogue.put_in(batch, digest, row, None, None)
     return len(new)
@@ -225,11 +236,7 @@ def _add(batch: WriteBatch, rows: list[tuple[Digest, Row]]) -> int:
 def _forget(batch: WriteBatch, digest: Digest, row: Row) -> None:
     """Take a row back, unless somebody has put the blob since."""
     if catalogue.same_in(batch, digest, row):
-        catalogue.remove_in(batch, digest)
-
-
-def _is_known(batch: WriteBatch, digest: Digest) -> bool:
-    return catalogue.has_in(batch, digest) or catalogue.left_in(batch, digest) is not None
+        catalogue.lose_in(batch, digest)
 
 
 async def adopt_one(
@@ -248,7 +255,7 @@ async def adopt_one(
         return
 
     def change(batch: WriteBatch) -> bool:
-        if _is_known(batch, digest) or catalogue.is_uploaded_in(batch, digest):
+        if catalogue.is_known_in(batch, digest):
             return False
         catalogue.put_in(batch, digest, row, None, None)
         return True

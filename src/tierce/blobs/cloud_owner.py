@@ -7,17 +7,19 @@ What that one puts until it notices harms nobody: it is adopted, as any object t
 """
 
 import asyncio
+import contextlib
 import json
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
 
 from tierce.blobs import catalogue
-from tierce.blobs.cloud_names import OWNER_PATH
+from tierce.blobs.cloud_names import OWNER_PATH, Layout, path_of
 from tierce.blobs.environment import Environment
+from tierce.blobs.processes import HOST
 from tierce.cloud.bucket import Bucket
 from tierce.cloud.failures import Taken
 from tierce.cloud.writing import Content
@@ -30,6 +32,7 @@ LISTED = "listed"
 """The place whose listing the catalogue was made from."""
 _OWNED = "owned"
 _VERSION = 1
+_LOOKED_FOR = 8
 _EMPTIED_HINT = "Check the setting store, and that the bucket was not emptied."
 
 
@@ -44,6 +47,11 @@ class Place(NamedTuple):
     listed: str | None
     owned: str | None
     node_id: str | None
+
+    @property
+    def url(self) -> str:
+        """The URL that the catalogue was made from, fit for logs; empty if there is none."""
+        return (self.listed or "").rpartition(" ")[0]
 
 
 class _Bytes:
@@ -69,7 +77,7 @@ class Ownership:
         bucket: Bucket,
         environment: Environment,
         *,
-        clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        clock: Callable[[], float] = HOST.seconds,
     ) -> None:
         self._bucket = bucket
         self._environment = environment
@@ -77,13 +85,14 @@ class Ownership:
         self._lock = asyncio.Lock()
         self._seen_at: float | None = None
 
-    async def check(self, *, is_afresh: bool = False) -> None:
+    async def check(self, *, is_afresh: bool = False, ahead_seconds: float = 0.0) -> None:
         """See that the bucket is this node's, unless that was seen lately enough.
 
-        ``is_afresh`` asks all the same. Raises Taken if it is another's, Unavailable if it can't be
-        asked or is not the bucket that it was.
+        Enough for a request that is sent within ``ahead_seconds``. ``is_afresh`` asks all the same.
+        Raises Taken if it is another's, Unavailable if it can't be asked or is not the bucket that it
+        was.
         """
-        if self._is_sure() and not is_afresh:
+        if self._is_sure(ahead_seconds) and not is_afresh:
             return
         called = self._clock()
         async with self._lock:
@@ -96,8 +105,9 @@ class Ownership:
                 await self._explain()
             self._seen_at = asked
 
-    def _is_sure(self) -> bool:
-        return self._seen_at is not None and self._clock() - self._seen_at < CLOUD_OWNER_SECONDS
+    def _is_sure(self, ahead_seconds: float) -> bool:
+        at = self._clock() + ahead_seconds
+        return self._seen_at is not None and at - self._seen_at < CLOUD_OWNER_SECONDS
 
     async def _says(self, node_id: str) -> bool:
         """One request, if all is as it should be."""
@@ -108,8 +118,19 @@ class Ownership:
             return False
 
     async def _explain(self) -> None:
-        """It is not as this node wrote it. Somebody may only have formatted it anew."""
-        owner = await owner_of(self._bucket)
+        """It is not as this node wrote it. Somebody may only have formatted it anew.
+
+        Another owner is believed when it is read twice: one byte that is wrong would end this node.
+        """
+        try:
+            owner = await owner_of(self._bucket)
+            is_certain = owner == await owner_of(self._bucket)
+        except Corrupt as error:
+            raise Unavailable(error.message, hint=error.hint) from error
+        if not is_certain:
+            raise Unavailable(
+                f"{OWNER_PATH} says something else each time it is read", hint="It is asked again."
+            )
         if owner is None:
             raise Unavailable(
                 f"{OWNER_PATH} is missing in the store: it is not the bucket that it was",
@@ -126,12 +147,16 @@ class Ownership:
 async def take(bucket: Bucket, environment: Environment, node_id: str) -> bool:
     """Make a bucket this node's; True if it was nobody's. Raises BadRequest if it is another node's.
 
-    Raises Unavailable if the bucket can't be asked, but for one that this node has had already.
+    And if it is nobody's and has none of the blobs that this node has. Raises Unavailable if the bucket
+    can't be asked, but for one that this node has had already.
     """
     try:
         owner = await owner_of(bucket)
+        if owner != node_id:
+            owner = await owner_of(bucket)  # it may have come damaged
         is_new = owner is None
         if is_new:
+            await _check_not_emptied(bucket, environment, node_id)
             # Of two that come at once, one finds the other's.
             try:
                 await bucket.write(OWNER_PATH, _contained(node_id), is_new=True)
@@ -142,7 +167,7 @@ async def take(bucket: Bucket, environment: Environment, node_id: str) -> bool:
     except Unavailable as error:
         if place_of(environment).owned != _owned(bucket, node_id):
             raise
-        log.warning("the store can't be used now: %s %s", error.message, error.hint)
+        log.warning("the store can't be used now: %s. %s", error.message, error.hint)
         return False
     if owner != node_id:
         raise of_another(bucket, owner)
@@ -151,6 +176,39 @@ async def take(bucket: Bucket, environment: Environment, node_id: str) -> bool:
             lambda batch: catalogue.set_meta_in(batch, _OWNED, _owned(bucket, node_id))
         )
     return is_new
+
+
+async def _check_not_emptied(bucket: Bucket, environment: Environment, node_id: str) -> None:
+    """Refuse what was not mounted, or has a mistake in its URL: all blobs would be missing there.
+
+    A store in memory is empty at each start.
+    """
+    listed = place_of(environment).listed
+    if listed is None or bucket.shown.startswith("memory:"):
+        return
+    layout: Layout = "cask" if listed.endswith(" cask") else "tierce"
+    some = catalogue.listed(environment, None, _LOOKED_FOR)
+    for blob in some:
+        with contextlib.suppress(NotFound):
+            await bucket.look(path_of(blob.digest, layout))
+            return
+    if some:
+        await _check_there(bucket)
+        raise BadRequest(
+            f"the store {bucket.shown} belongs to no node and has none of this node's blobs",
+            hint="Check the setting store, and that what it names is mounted. If it was emptied for "
+            f"good, put an object {OWNER_PATH} there, of {_content(node_id).decode().strip()}: what is "
+            "missing is healed then.",
+        )
+
+
+async def _check_there(bucket: Bucket) -> None:
+    """See that there is a bucket at all. Raises Unavailable."""
+    try:
+        async with aclosing(bucket.list("")) as found:
+            await anext(found, None)
+    except NotFound as error:
+        raise Unavailable(error.message, hint="Check that the bucket is there.") from error
 
 
 async def take_over(bucket: Bucket, environment: Environment, node_id: str, former: str) -> bool:
@@ -191,18 +249,18 @@ async def take_over(bucket: Bucket, environment: Environment, node_id: str, form
 
 async def owner_of(bucket: Bucket) -> str | None:
     """The id of the node that a bucket belongs to, if there is one. Raises Unavailable, Corrupt."""
-    try:
-        told = await bucket.look(OWNER_PATH)
-        data = await bucket.read(OWNER_PATH, 0, min(told.size, CLOUD_OWNER_BYTES))
-    except NotFound:
-        return None
-    try:
-        return msgspec.json.decode(data, type=_Owner).node_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Corrupt(
-            f"the object {OWNER_PATH} in the store is not understood",
-            hint="Delete it if no other node uses the same bucket and prefix.",
-        ) from None
+    for _ in range(2):  # it may come damaged
+        try:
+            told = await bucket.look(OWNER_PATH)
+            data = await bucket.read(OWNER_PATH, 0, min(told.size, CLOUD_OWNER_BYTES))
+        except NotFound:
+            return None
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(data, type=_Owner).node_id
+    raise Corrupt(
+        f"the object {OWNER_PATH} in the store is not understood",
+        hint="Delete it if no other node uses the same bucket and prefix.",
+    )
 
 
 def of_another(bucket: Bucket, owner: str | None) -> BadRequest:

@@ -26,10 +26,11 @@ import msgspec
 
 from tierce.blobs import catalogue
 from tierce.blobs.catalogue import Row
-from tierce.blobs.cloud_names import Layout, path_of
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.cloud_ground import Ground
+from tierce.blobs.cloud_owner import listed_as
+from tierce.blobs.environment import WriteBatch
 from tierce.blobs.spool import SpoolSource
-from tierce.cloud.bucket import Bucket, Entry
+from tierce.cloud.bucket import Entry
 from tierce.core.digest import Digest, new_hasher
 from tierce.core.errors import Corrupt, NotFound
 from tierce.core.limits import CLOUD_REREAD_SECONDS, CLOUD_VOUCHED_SECONDS
@@ -98,35 +99,21 @@ class Watched:
 
 
 class Proving:
-    """The proofs of a store's blobs. ``now`` gives milliseconds since 1970.
+    """The proofs of a store's blobs. Without ``by_tags`` nothing is believed, or written down."""
 
-    Without ``by_tags`` nothing is believed, and nothing written down.
-    """
-
-    def __init__(
-        self,
-        bucket: Bucket,
-        environment: Environment,
-        layout: Layout,
-        pool: Executor,
-        *,
-        by_tags: bool,
-        now: Callable[[], int],
-    ) -> None:
+    def __init__(self, ground: Ground, *, by_tags: bool) -> None:
         self.by_tags = by_tags
-        self.place = f"{bucket.shown} {layout}"
-        self._bucket = bucket
-        self._environment = environment
-        self._layout: Layout = layout
-        self._pool = pool
-        self._now = now
+        self.place = listed_as(ground.bucket, ground.layout)
+        self._ground = ground
+        self._bucket = ground.bucket
+        self._environment = ground.environment
 
     async def send_small(self, path: str, source: SpoolSource) -> str:
         """Put an object that goes in one request; the tag that it should have, or none."""
         if not self.by_tags:
             await self._bucket.write(path, source)
             return ""
-        content = Watched(source, self._pool)
+        content = Watched(source, self._ground.pool)
         await self._bucket.write(path, content)
         return content.md5()
 
@@ -135,14 +122,14 @@ class Proving:
         if not self.by_tags:
             return None
         with suppress(NotFound):
-            return await self._bucket.look(path_of(digest, self._layout))
+            return await self._bucket.look(self._ground.path(digest))
         return None
 
     async def keep(self, digest: Digest, row: Row, told: Entry | None) -> None:
         """The object was read whole, and was right. ``told`` is what ``look`` gave before that."""
         if told is None or told.size != row.size or not tag_in(told):
             return
-        now = self._now()
+        now = self._ground.now()
         await self._environment.write(
             lambda batch: catalogue.prove_in(batch, digest, row, tag_in(told), now)
         )
@@ -158,7 +145,9 @@ class Proving:
         """For each blob whether nothing but reading it whole proves that it is right."""
         if not self.by_tags:
             return [True] * len(digests)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._due, digests)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._ground.pool, self._due, digests
+        )
 
     def vouched(self) -> Vouched | None:
         """The last comparison with the listing, if it was a short while ago."""
@@ -190,7 +179,7 @@ class Proving:
 
     def _counts(self, row: Row) -> bool:
         """Whether a row has a tag that is worth something."""
-        is_fresh = row.proved > self._now() - int(CLOUD_REREAD_SECONDS * 1000)
+        is_fresh = row.proved > self._ground.now() - int(CLOUD_REREAD_SECONDS * 1000)
         return bool(row.tag) and is_fresh
 
     def _vouched_in(self, batch: WriteBatch) -> Vouched | None:
@@ -201,7 +190,7 @@ class Proving:
             found = msgspec.json.decode(text, type=Vouched)
         except msgspec.DecodeError:
             return None
-        is_recent = found.at > self._now() - int(CLOUD_VOUCHED_SECONDS * 1000)
+        is_recent = found.at > self._ground.now() - int(CLOUD_VOUCHED_SECONDS * 1000)
         return found if is_recent and found.place == self.place else None
 
 

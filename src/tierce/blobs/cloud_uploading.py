@@ -16,13 +16,12 @@ from typing import TypeAlias, TypeGuard, TypeVar
 
 from tierce.blobs import catalogue
 from tierce.blobs.catalogue import Row
-from tierce.blobs.cloud_names import Layout, path_of
+from tierce.blobs.cloud_ground import Ground
 from tierce.blobs.cloud_proof import Proving, is_of, tag_in
-from tierce.blobs.environment import Environment, WriteBatch
+from tierce.blobs.environment import WriteBatch
 from tierce.blobs.layout import SUM_BYTES, chunk_count
 from tierce.blobs.spool import Spool, SpoolSource, read_at
 from tierce.blobs.turns import Turns
-from tierce.cloud.bucket import Bucket
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable, from_os_error
 from tierce.core.limits import CLOUD_POLL_SECONDS, CLOUD_TURN_SECONDS, CLOUD_WAIT_SECONDS
@@ -37,26 +36,14 @@ _serial = itertools.count()
 
 
 class Uploads:
-    """Uploads by way of intents (catalogue.py). ``now`` gives milliseconds since 1970."""
+    """Uploads by way of intents (catalogue.py)."""
 
-    def __init__(
-        self,
-        bucket: Bucket,
-        environment: Environment,
-        turns: Turns,
-        proving: Proving,
-        layout: Layout,
-        *,
-        settle_seconds: float,
-        now: Callable[[], int],
-    ) -> None:
-        self._bucket = bucket
-        self._environment = environment
-        self._proving = proving
-        self._layout: Layout = layout
-        self._settle_milliseconds = int(settle_seconds * 1000)
-        self._now = now
+    def __init__(self, ground: Ground, turns: Turns, proving: Proving) -> None:
+        self._ground = ground
+        self._bucket = ground.bucket
+        self._environment = ground.environment
         self._turns = turns
+        self._proving = proving
         self._is_closed = False
 
     def close(self) -> None:
@@ -70,21 +57,25 @@ class Uploads:
         ``finish`` may raise before it writes.
         """
         digest = spool.digest
-        name = catalogue.token(os.getpid(), next(_serial))
-        before = self._known(digest)
+        name = catalogue.token(self._ground.host.pid(), next(_serial))
+        before = self._ground.row(digest)
         turn = None
         try:
             await self._begin(digest, name)
             turn = await self._turn(digest, before)
             sums = await _sums_of(spool)
-            row = self._known(digest)
+            row = self._ground.row(digest)
             if _is_news(row, before):
                 done = await self._share(digest, row, sums, name, finish)
                 if done is not None:
                     return done[0]
+            if (kept := await self._kept(spool)) is not None:
+                done = await self._share(digest, kept, sums, name, finish)
+                if done is not None:
+                    return done[0]
             with contextlib.closing(SpoolSource(spool)) as source:
                 tag, proved = await self._send(source)
-            sent = Row(spool.size, self._now(), tag, proved)
+            sent = Row(spool.size, self._ground.now(), tag, proved)
             return await self._environment.write(lambda batch: finish(batch, sent, sums, name), 512)
         except BaseException:
             # Not waited for, as this may be a cancellation. A commit under way comes before it.
@@ -102,8 +93,10 @@ class Uploads:
         ):
             if asyncio.get_running_loop().time() >= deadline:
                 raise Unavailable(
-                    f"{digest} was deleted, and the store has not confirmed that yet",
-                    hint="Put it again in a minute.",
+                    f"{digest} was deleted, or an upload of it failed, and the store has not "
+                    "confirmed yet that nothing is left of it",
+                    hint="Put it again in a minute. If it stays so, look at the store's `problem` in "
+                    "the status.",
                 )
             await asyncio.sleep(CLOUD_POLL_SECONDS)
 
@@ -119,7 +112,7 @@ class Uploads:
                 turn = self._turns.take(digest)
             except OSError as error:
                 raise from_os_error(error, "storing a blob") from error
-            if turn is not None or _is_news(self._known(digest), before):
+            if turn is not None or _is_news(self._ground.row(digest), before):
                 return turn
             waited = loop.time() - began
             if waited >= CLOUD_TURN_SECONDS:
@@ -129,7 +122,7 @@ class Uploads:
     async def _share(
         self, digest: Digest, row: Row, sums: bytes | None, name: bytes, finish: Finish[T]
     ) -> tuple[T] | None:
-        """Finish by the row of another upload; None, and nothing is done, if it is there no more."""
+        """Finish by the row of an earlier upload; None, and nothing is done, if it is gone."""
 
         def change(batch: WriteBatch) -> tuple[T] | None:
             now = catalogue.row_in(batch, digest)
@@ -139,44 +132,48 @@ class Uploads:
 
         return await self._environment.write(change, 512)
 
-    async def _send(self, source: SpoolSource) -> tuple[str, int]:
-        """Have the object in the bucket; its tag, and when it was verified (Row).
+    async def _kept(self, spool: Spool) -> Row | None:
+        """The row of a large blob whose object is as it was, says the service: it is not sent again.
 
-        A large one is not sent again if the service says that it is as it was. A small one is: that
-        costs little more than asking, and makes a bad copy good.
+        A small one is: that costs little more than asking, and makes a bad copy good.
         """
-        path = path_of(source.digest, self._layout)
-        if source.size <= self._bucket.part_bytes:
-            return await self._proving.send_small(path, source), self._now()
-        if (known := self._known(source.digest)) is not None and known.tag:
+        row = self._ground.row(spool.digest)
+        if spool.size > self._bucket.part_bytes and row is not None and row.tag:
             with contextlib.suppress(NotFound):
-                if is_of(known, await self._bucket.look(path)):
-                    return known.tag, known.proved
+                if is_of(row, await self._bucket.look(self._ground.path(spool.digest))):
+                    return row
+        return None
+
+    async def _send(self, source: SpoolSource) -> tuple[str, int]:
+        """Put the object into the bucket; its tag, and when it was verified (Row)."""
+        path = self._ground.path(source.digest)
+        if source.size <= self._bucket.part_bytes:
+            return await self._proving.send_small(path, source), self._ground.now()
         await self._bucket.write(path, source)
         told = await self._bucket.look(path)
         if told.size != source.size:
             raise Unavailable(
                 f"the store has {told.size} bytes of {source.size} of {path}", hint="Put it again."
             )
-        return tag_in(told), self._now()
+        return tag_in(told), self._ground.now()
 
     def _abandon(self, digest: Digest, name: bytes) -> None:
         if self._is_closed:
             return  # the next start ends it
-        until = self._now() + self._settle_milliseconds
+        until = self._ground.settled_at()
         write = self._environment.submit(
             lambda batch: catalogue.abandon_in(batch, digest, name, until), 128
         )
         write.add_done_callback(_log_failure)
 
-    def _known(self, digest: Digest) -> Row | None:
-        with self._environment.snapshot() as batch:
-            return catalogue.row_in(batch, digest)
-
 
 def _is_news(row: Row | None, before: Row | None) -> TypeGuard[Row]:
-    """Whether an upload came to its end since a row was looked at."""
-    return row is not None and (before is None or row.put != before.put)
+    """Whether an upload came to its end since a row was looked at.
+
+    A row that was made from what the service lists or tells is of no upload, and nothing is known of
+    its object's content.
+    """
+    return row is not None and bool(row.proved) and (before is None or row.put != before.put)
 
 
 async def _sums_of(spool: Spool) -> bytes | None:

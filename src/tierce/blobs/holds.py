@@ -30,11 +30,13 @@ class Holds:
 
     def release(self, digest: Digest, hold: int) -> None:
         """Let go. The last one to do so removes the file."""
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._is_current(digest, hold):
-                self._path(digest).unlink(missing_ok=True)
-        os.close(hold)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(digest, hold):
+                    self._path(digest).unlink(missing_ok=True)
+        finally:
+            os.close(hold)
 
     def sweep(self) -> None:
         """Remove the files of processes that died. For who has the data directory alone."""
@@ -46,9 +48,11 @@ class Holds:
             fd = os.open(self._path(digest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, operation | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 os.close(fd)
-                return None
+                if isinstance(error, BlockingIOError):
+                    return None
+                raise
             if self._is_current(digest, fd):
                 return fd
             os.close(fd)  # whoever had it removed the file before this lock was there

@@ -4,14 +4,17 @@ It takes what ``tierce serve`` takes and starts nothing. Secrets are masked.
 """
 
 import os
+import re
 from pathlib import Path
 
 import click
 import msgspec
 
 from tierce.cli.options import load_settings, settings_options
+from tierce.cloud.address import parse_address
+from tierce.cloud.failures import STORE, UPSTREAM
 from tierce.core.resolve import Resolved
-from tierce.core.settings import SETTINGS, shown
+from tierce.core.settings import SETTINGS, Settings, shown
 
 _HELP = """Show every setting in force and where it came from, and start nothing.
 
@@ -38,6 +41,15 @@ An example of a TOML file:
 def command(config: Path | None, as_json: bool, **flags: object) -> None:
     resolved = load_settings(config, flags, os.environ)
     click.echo(_json(resolved) if as_json else _table(resolved))
+    _check_urls(resolved.settings)
+
+
+def _check_urls(settings: Settings) -> None:
+    """Refuse URLs that a start would refuse. No service is asked. Raises BadRequest."""
+    if settings.store:
+        parse_address(re.sub(r"^file:", "fs:", settings.store), os.environ, STORE)
+    if settings.upstream:
+        parse_address(settings.upstream, os.environ, UPSTREAM)
 
 
 def _table(resolved: Resolved) -> str:

@@ -13,7 +13,7 @@ from tierce.client.importing.items import Item, Met, Passed, SourceTrouble
 from tierce.client.uploads import SMALL_FILE_BYTES
 from tierce.cloud.address import Address, parse_address
 from tierce.cloud.failures import OPENDAL_ERRORS, translate
-from tierce.cloud.leaving import leave_in_peace
+from tierce.cloud.opening import open_operator
 from tierce.cloud.retrying import Patience, Retrying
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, NotFound, Refused, TierceError, Unavailable
@@ -114,14 +114,8 @@ def _operator(address: Address, environ: Mapping[str, str]) -> opendal.AsyncOper
     has_own = environ.get("AWS_ACCESS_KEY_ID") or environ.get("AWS_PROFILE")
     if address.service == "s3" and not has_own and all(map(environ.get, _CASK_KEYS.values())):
         options |= {option: environ[name] for option, name in _CASK_KEYS.items()}
-    leave_in_peace()
-    try:
-        return opendal.AsyncOperator(address.service, **options)
-    except OPENDAL_ERRORS as error:
-        raise BadRequest(
-            translate(error, "its URL was read").message,
-            hint="Write it as in s3://BUCKET?region=eu-west-1; see docs/importing.md.",
-        ) from error
+    hint = "Write it as in s3://BUCKET?region=eu-west-1; see docs/importing.md."
+    return open_operator(address._replace(options=options), "bucket", hint)
 
 
 def _met(key: str) -> Met:

@@ -16,6 +16,7 @@ import click
 
 from tierce.cloud.leaving import end
 from tierce.core import errors
+from tierce.core.collecting import collect_seldom
 from tierce.core.errors import TierceError
 from tierce.core.wording import did_you_mean
 
@@ -74,10 +75,10 @@ EXIT_CODES = {
     SOME_FAILED: "some items failed",
     USAGE: "usage or settings are wrong",
     NOT_FOUND: "not found",
-    REFUSED: "refused: the token lacks the right",
+    REFUSED: "refused: the token lacks the right, or a service refuses the credentials",
     TRY_AGAIN: "unavailable or full: try again later",
     CORRUPT: "corrupt, or not matching its digest",
-    FATAL_CODE: "the node can't be a member of its cluster",
+    FATAL_CODE: "the node can't be a member of its cluster, or another one took its store over",
     INTERRUPTED: "interrupted",
     READER_GONE: "whoever read the output went away",
 }
@@ -152,6 +153,7 @@ def exit_code_of(error: TierceError) -> int:
 
 def entry() -> NoReturn:
     """The program ``tierce``."""
+    collect_seldom()  # before a command is loaded
     end(main())
 
 

@@ -27,6 +27,7 @@ _TOLD = {
     "changed": "told of otherwise than before, to be read",
     "swept": "parts of uploads that were broken off, removed",
     "strange": "no blob's, left alone",
+    "unread": "not in the catalogue and not readable now, to be tried again",
 }
 
 

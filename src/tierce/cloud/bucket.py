@@ -7,7 +7,8 @@ credentials are the operator's to put right, and the store's clients have nothin
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +17,7 @@ from opendal.options import WriteKwargs
 
 from tierce.cloud.address import Address, parse_address
 from tierce.cloud.failures import OPENDAL_ERRORS, STORE, Lasting, Passing, translate
-from tierce.cloud.leaving import leave_in_peace
+from tierce.cloud.opening import open_operator
 from tierce.cloud.pacing import RequestPace
 from tierce.cloud.retrying import Patience, Retrying
 from tierce.cloud.telling import checks_itself, md5_of, tag_of
@@ -26,6 +27,10 @@ from tierce.core.limits import CLOUD_LIST_PAGE
 from tierce.core.metrics import STORE_READ_BYTES, STORE_REQUESTS, STORE_WRITTEN_BYTES
 
 T = TypeVar("T")
+
+
+COPY_SECONDS = 300.0
+"""The longest that a service may take to copy an object. It says nothing until that is done."""
 
 
 class Entry(NamedTuple):
@@ -62,21 +67,8 @@ def open_bucket(
     Raises BadRequest, with a hint, for a URL that can't be used.
     """
     address = parse_address(re.sub(r"^file:", "fs:", url), environ, STORE, own=own)
-    root = address.options.get("root", "")
-    if address.service == "fs" and not os.path.isdir(root):
-        raise BadRequest(
-            f"the store's directory {root!a} is not there",
-            hint="Make it, or mount what it is on. It is never made here: a disk that is not mounted "
-            "would look like an empty store.",
-        )
-    leave_in_peace()
-    try:
-        operator = opendal.AsyncOperator(address.service, **address.options)
-    except OPENDAL_ERRORS as error:
-        raise BadRequest(
-            translate(error, "its URL was read", STORE).message,
-            hint="Check the store's URL and its options; see docs/storage.md.",
-        ) from None
+    hint = "Check the store's URL and its options; see docs/storage.md."
+    operator = open_operator(address, STORE, hint)
     can = operator.capability()
     if not (can.write and can.read and can.stat and can.list and can.delete):
         raise BadRequest(
@@ -91,7 +83,8 @@ class Bucket:
     """All methods may be called concurrently, from one event loop.
 
     ``requests`` counts what was sent, vain attempts too, by its kind. Those that ask the service
-    raise Unavailable.
+    raise Unavailable. ``marker`` is the name of an object that stays in a directory once it was seen
+    there: so that nothing is written where a share is not mounted any more.
     """
 
     def __init__(
@@ -105,6 +98,12 @@ class Bucket:
     ) -> None:
         can = operator.capability()
         self._operator = operator
+        # What comes can be seen coming: a read fails when nothing comes, however much is asked for.
+        self._reading = operator.layer(
+            opendal.layers.TimeoutLayer(
+                timeout=patience.stall_seconds, io_timeout=patience.stall_seconds
+            )
+        )
         self._address = address
         self._retrying = Retrying(patience, what=STORE, pace=pace, on_answer=self._answered)
         self._writer = Writer(operator, address.service, part_bytes, self._retrying)
@@ -113,9 +112,16 @@ class Bucket:
         # OpenDAL 0.47.12 can't read Dropbox's answer to a copy: it is made, and reported as failed.
         self.can_copy = can.copy and address.service != "dropbox"
         self._can_be_new = can.write_with_if_not_exists and not self._root
+        self._has_marker = False
+        self.marker = ""
         self.requests = {"write": 0, "read": 0, "look": 0, "list": 0, "delete": 0, "copy": 0}
         self.read_bytes = 0
         self.written_bytes = 0
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it failed so often of late that for some seconds nothing is sent."""
+        return self._retrying.circuit.is_open
 
     @property
     def shown(self) -> str:
@@ -132,6 +138,11 @@ class Bucket:
         """Above this size an object is written in parts, if the service takes parts."""
         return self._writer.part_bytes
 
+    @property
+    def turn_seconds(self) -> float:
+        """The longest that a request waits before it is sent."""
+        return self._retrying.patience.total_seconds
+
     async def write(self, path: str, content: Content, *, is_new: bool = False) -> None:
         """Put an object, in place of another one too; it is there, whole, when this returns.
 
@@ -145,7 +156,7 @@ class Bucket:
                 f"{CLOUD_WHOLE_BYTES} as a store",
                 hint="Use a store on a service that takes large objects in parts, such as S3.",
             )
-        await self._check_directory()
+        await self._check_directory(is_change=True)
         try:
             await self._ours(self._writer.write(path, content, options))
         except NotFound as error:
@@ -153,7 +164,7 @@ class Bucket:
         self.written_bytes += content.size
         STORE_WRITTEN_BYTES.inc(content.size)
         if self._root:
-            await asyncio.to_thread(_sync_file, self._root, path)
+            await _on_disk(_sync_file, self._root, path)
 
     async def read(self, path: str, start: int, length: int) -> bytes:
         """Exactly these bytes of an object. Raises NotFound, CutShort if it ends before."""
@@ -162,7 +173,7 @@ class Bucket:
 
         async def attempt() -> bytes:
             try:
-                data = await self._operator.read(path, offset=start, size=length)
+                data = await self._reading.read(path, offset=start, size=length)
             except OPENDAL_ERRORS as error:
                 failure = translate(error, doing, STORE)
                 if isinstance(failure, Passing) or not isinstance(failure, Unavailable):
@@ -176,7 +187,7 @@ class Bucket:
             told = await self._operator.stat(path)
             if told.content_length < start + length:
                 raise CutShort(f"{path} has {told.content_length} bytes in the store")
-            raise Passing(reason, hint="Look at the store's status; it is asked again later.")
+            raise Passing(reason, hint="Try again later.")
 
         doing = f"reading {path}"
         await self._check_directory()
@@ -194,7 +205,7 @@ class Bucket:
 
     async def delete(self, path: str, *, attempts: int | None = None) -> None:
         """Remove an object, if it is there."""
-        await self._check_directory()
+        await self._check_directory(is_change=True)
 
         async def attempt() -> None:
             await self._operator.delete(path)
@@ -204,11 +215,16 @@ class Bucket:
         except NotFound:
             return
         if self._root:
-            await asyncio.to_thread(_sync_parent, self._root, path)
+            await _on_disk(_sync_parent, self._root, path)
 
     async def copy(self, path: str, to: str) -> None:
         """Copy an object inside the bucket. Raises NotFound."""
-        await self._run("copy", f"copying {path}", lambda: self._operator.copy(path, to))
+        await self._run(
+            "copy",
+            f"copying {path}",
+            lambda: self._operator.copy(path, to),
+            seconds=COPY_SECONDS,
+        )
 
     async def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
         """What is directly below ``prefix``, which ends in a slash or is empty: in no order.
@@ -235,6 +251,16 @@ class Bucket:
             if found.path != prefix and found.path != "/":
                 told = found.metadata
                 yield _entry(found.path, told)
+
+    async def listed(self, prefix: str) -> Sequence[Entry]:
+        """All that ``list`` gives. If a page fails in a way that may pass, it begins again."""
+        trials = self._retrying.trials()
+        while True:
+            try:
+                async with aclosing(self.list(prefix)) as found:
+                    return [entry async for entry in found]
+            except Passing as error:
+                await trials.pause(error)
 
     def status(self) -> dict[str, object]:
         """How it goes, since this process began, for status pages.
@@ -283,19 +309,40 @@ class Bucket:
         self._problem = ""
         return answer
 
-    async def _check_directory(self) -> None:
-        """A directory that vanished is a disk that is not mounted, not an empty store."""
-        if self._root and not await asyncio.to_thread(os.path.isdir, self._root):
-            raise Unavailable(
-                f"the store's directory {self._root!a} is not there",
-                hint="Mount what it is on, or make it.",
-            )
+    async def _check_directory(self, *, is_change: bool = False) -> None:
+        """A directory that vanished, or lost its marker, is a disk that is not mounted."""
+        if not self._root:
+            return
+        marker = os.path.join(self._root, self.marker)
+        if bool(self.marker) and await asyncio.to_thread(os.path.exists, marker):
+            self._has_marker = True
+            return
+        if not await asyncio.to_thread(os.path.isdir, self._root):
+            message = f"the store's directory {self._root!a} is not there"
+        elif is_change and self._has_marker:
+            message = f"{self.marker} is missing in the store: it is not the directory that it was"
+        else:
+            return
+        error = Unavailable(message, hint="Mount what it is on, or make it.")
+        self._problem = f"{error.message}. {error.hint}"
+        raise error
 
 
 def _entry(path: str, told: opendal.types.Metadata) -> Entry:
     modified = told.last_modified.timestamp() if told.last_modified else 0.0
     tag, md5 = tag_of(told.etag), md5_of(told.content_md5)
     return Entry(path, told.content_length, tag, md5, modified)
+
+
+async def _on_disk(sync: Callable[[str, str], None], root: str, path: str) -> None:
+    """Make a change to a directory durable. Raises Unavailable."""
+    try:
+        await asyncio.to_thread(sync, root, path)
+    except OSError as error:
+        raise Unavailable(
+            f"the {STORE} failed while syncing {path}: {error.strerror or error}",
+            hint="Look at the disk or share that the store is on.",
+        ) from error
 
 
 def _sync_file(root: str, path: str) -> None:

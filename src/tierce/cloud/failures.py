@@ -53,9 +53,12 @@ _FULL = re.compile(
 )
 _NO_JSON = "=> deserialize json"
 """An answer that is none of the service's: of a proxy, or of a service that is down."""
+_NO_TLS = "received corrupt message of type InvalidContentType"
 _TOO_LARGE = ("EntityTooLarge", "MetadataTooLarge", "RequestBodyTooLarge")
 
 UPSTREAM = "upstream"
+STORE = "store"
+"""What ``what`` may be."""
 
 
 class Passing(Unavailable):
@@ -115,6 +118,12 @@ def translate(error: Exception, doing: str, what: str = UPSTREAM) -> TierceError
     status = _HTTP_STATUS.search(text)
     if kind == "Unexpected" and status is not None and int(status[1]) in _CONTENDED:
         return Contended(message, hint=_later(what))
+    if _NO_TLS in text:
+        return Passing(
+            message,
+            hint="What answers there speaks no TLS: write endpoint=http://HOST:PORT in the URL of "
+            f"the {what}.",
+        )
     if lasting == "temporary" or _NO_JSON in told:
         return Passing(message, hint=_later(what))
     is_lasting = kind in ("ConfigInvalid", "Unexpected") and lasting == "permanent"
@@ -144,16 +153,21 @@ def _retry_after(text: str) -> float | None:
 
 
 def _later(what: str) -> str:
-    return f"Look at the {what}'s status; it is asked again later."
+    return (
+        f"Try again later. If it stays so, check the endpoint in the {what}'s URL, its service and "
+        "the network."
+    )
 
 
 def _hint(kind: str, text: str, what: str) -> str:
     if kind == "ConfigInvalid":
         return f"Check the {what}'s URL: the bucket, the region and the endpoint."
     if "credential" in text:
+        page = "storage" if what == STORE else "upstream"
         return (
-            "Give credentials: for S3 in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a "
-            "role; for other services see docs/upstream.md."
+            "Give credentials: for S3 in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (to `tierce cask` "
+            "in CASK_S3_ACCESS_KEY and CASK_S3_SECRET_KEY), a profile or a role; for other services "
+            f"see docs/{page}.md."
         )
     return _later(what)
 

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from tierce.cloud.failures import STORE
 from tierce.core.errors import Unavailable
 from tierce.core.metrics import SLOW_DOWNS
 
@@ -53,8 +54,8 @@ def is_background() -> bool:
     return _in_background.get()
 
 
-class _Bucket:
-    """Tokens that come at a rate, one for each request. A rate of infinity needs none."""
+class _Tokens:
+    """They come at a rate, one for each request. A rate of infinity needs none."""
 
     def __init__(self, now: float, burst: float) -> None:
         self._tokens = burst
@@ -84,7 +85,7 @@ class RequestPace:
         per_second: float = 0.0,
         *,
         background_per_second: float = 0.0,
-        what: str = "store",
+        what: str = STORE,
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._what = what
@@ -96,8 +97,8 @@ class RequestPace:
         self._slowed_at = -math.inf
         self._grown_at = 0.0
         self._held_until = -math.inf
-        self._bucket: _Bucket | None = None
-        self._background_bucket: _Bucket | None = None
+        self._tokens: _Tokens | None = None
+        self._background_tokens: _Tokens | None = None
         self._clients: deque[asyncio.Future[None]] = deque()
         self._others: deque[asyncio.Future[None]] = deque()
         self._clients_in_a_row = 0
@@ -139,14 +140,14 @@ class RequestPace:
 
     async def _background_turn(self, now: float, patience_seconds: float) -> float:
         """Wait for the background's own limit; returns how long that took."""
-        bucket = self._background_bucket
-        if bucket is None:
-            bucket = self._background_bucket = _Bucket(now, 1.0)
+        tokens = self._background_tokens
+        if tokens is None:
+            tokens = self._background_tokens = _Tokens(now, 1.0)
         burst = self._background * PACE_BURST_SECONDS
-        wait = bucket.wait_seconds(now, self._background, burst)
+        wait = tokens.wait_seconds(now, self._background, burst)
         if wait > patience_seconds:
             raise self._refusal(wait, self._background)
-        bucket.take()
+        tokens.take()
         if wait:
             await asyncio.sleep(wait)
         return wait
@@ -157,9 +158,9 @@ class RequestPace:
 
     def _due_seconds(self, now: float) -> float:
         """How long until the next request may go."""
-        if self._bucket is None:
-            self._bucket = _Bucket(now, max(1.0, self._burst))
-        wait = self._bucket.wait_seconds(now, self._rate, self._burst)
+        if self._tokens is None:
+            self._tokens = _Tokens(now, max(1.0, self._burst))
+        wait = self._tokens.wait_seconds(now, self._rate, self._burst)
         return max(wait, self._held_until - now, 0.0)
 
     @property
@@ -170,8 +171,8 @@ class RequestPace:
         return self._fixed * PACE_BURST_SECONDS
 
     def _send(self, now: float) -> None:
-        if self._bucket is not None and not math.isinf(self._rate):
-            self._bucket.take()
+        if self._tokens is not None and not math.isinf(self._rate):
+            self._tokens.take()
         second = math.floor(now)
         if second != self._second:
             self._sent_before = self._sent_now if second == self._second + 1 else 0

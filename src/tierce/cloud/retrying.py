@@ -188,7 +188,8 @@ class Retrying:
         """Attempt something until it works, each attempt for ``seconds`` (default: stall_seconds).
 
         Waiting for its turn counts among ``total_seconds``. ``attempt`` may raise what OpenDAL
-        raises, or Passing. Raises Unavailable when the bounds are reached, and what can't pass at once.
+        raises, Passing or NotFound. Raises Unavailable when the bounds are reached, and what can't
+        pass at once.
         """
         trials = self.trials(attempts)
         while True:
@@ -227,7 +228,7 @@ class Retrying:
                 answer = await attempt()
         except TimeoutError:
             failure: TierceError = timed_out(doing, limit, self.what)
-        except Passing as error:
+        except (Passing, NotFound) as error:
             failure = error
         except OPENDAL_ERRORS as error:
             failure = translate(error, doing, self.what)

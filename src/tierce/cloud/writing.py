@@ -120,7 +120,8 @@ class Writer:
         doing = f"writing {path}"
         retrying.circuit.enter()
         chunked: WriteKwargs = {**options, "chunk": part_bytes}
-        file = await patient.open(path, "wb", **chunked)
+        opening = functools.partial(patient.open, path, "wb", **chunked)
+        file = await retrying.once(doing, opening, seconds=seconds, is_step=True, is_request=False)
         sent = parts = 0
         async with aclosing(_pieces(content)) as pieces:
             async for piece in pieces:

@@ -48,10 +48,16 @@ STORE_BACKGROUND_REQUESTS_PER_SECOND = 100.0
 # many over five minutes; Dropbox does not say.
 DRIVE_REQUESTS_PER_SECOND = 10.0
 CLOUD_RANGE_BYTES = 4 * MIB
+# What all readers of large blobs hold at once in a process; beyond that, each has a piece so small.
+CLOUD_READING_BYTES = 256 * MIB
+CLOUD_TIGHT_BYTES = 256 * KIB
 CLOUD_WAIT_SECONDS = 5.0
 CLOUD_POLL_SECONDS = 0.05
 # How long an upload waits for another one of the same blob before both go on.
 CLOUD_TURN_SECONDS = 30.0
+# How long a reader waits for the store before other nodes are asked too, and who deletes for the object
+# to go.
+CLOUD_LATE_SECONDS = 2.0
 # A request that was given up may be carried out for so long.
 CLOUD_SETTLE_SECONDS = 60.0
 CLOUD_DELETE_AT_ONCE = 8
@@ -69,6 +75,8 @@ CLOUD_LISTED_SECONDS = 3600.0
 # The scrub of a store in the cloud is paid for by the request, and often by the byte.
 CLOUD_SCRUB_INTERVAL_SECONDS = 2.0
 CLOUD_SCRUB_BYTES_PER_SECOND = 256 * KIB
+# And where it reads all, the next pass begins so long after the last one.
+CLOUD_SCRUB_REST_SECONDS = 7 * 24 * 3600.0
 CLOUD_LIST_AT_ONCE = 8
 CLOUD_EXAMINE_AT_ONCE = 8
 # After so long an object is read whole again, though its tag has not changed.

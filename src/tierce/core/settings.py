@@ -336,6 +336,11 @@ class Settings:
             object.__setattr__(self, "max_replication", self.replication)
 
     @property
+    def processes(self) -> int:
+        """How many have the data directory open: the workers, and an agent beside several."""
+        return 1 if self.workers == 1 else self.workers + 1
+
+    @property
     def signing_secret(self) -> str:
         """What nodes sign with: other than the secret itself if the cluster has a tag."""
         return (

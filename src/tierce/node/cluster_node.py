@@ -26,6 +26,7 @@ from tierce.core.limits import (
     HEAL_BYTES_PER_SECOND,
     SCRUB_BYTES_PER_SECOND,
     SCRUB_INTERVAL_SECONDS,
+    SCRUB_REST_SECONDS,
     WRITABLE_CHECK_SECONDS,
 )
 from tierce.node import overview
@@ -49,12 +50,17 @@ Orders = Mapping[str, Callable[[dict[str, Any]], Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Pacing:
-    """How fast background work goes, and how long a node may be down before its data moves."""
+    """How fast background work goes, and how long a node may be down before its data moves.
+
+    ``late_seconds`` is as in DataPath.
+    """
 
     grace_seconds: float = DOWN_GRACE_SECONDS
     heal_bytes_per_second: int = HEAL_BYTES_PER_SECOND
     scrub_interval_seconds: float = SCRUB_INTERVAL_SECONDS
     scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
+    scrub_rest_seconds: float = SCRUB_REST_SECONDS
+    late_seconds: float | None = None
 
 
 class ClusterNode:
@@ -89,25 +95,18 @@ class ClusterNode:
         self._down_since: dict[str, float] = {}
         # Its own address among those to join is no reason to wait for anyone.
         self._sought = [each for each in join if each != me.private]
-        seeking = bool(self._sought)
-        self.placement = PlacementCell(View.of(me.node_id, [me], is_seeking=seeking))
+        view = View.of(me.node_id, [me], is_seeking=bool(self._sought))
+        self.placement = PlacementCell(view)
         self._tierce = TiercePeers(transport)
         peers = DialectPeers({"tierce": self._tierce, **(other_peers or {})})
         self.path = DataPath(
-            store, spooler, space, peers, self.placement, self._missing, names.objects.delete_blob
-        )
+            store, spooler, space, peers, self.placement, self._missing, names.objects.delete_blob,
+            late_seconds=pacing.late_seconds,
+        )  # fmt: skip
         self.names = NamesWork(
-            names,
-            me.node_id,
-            store,
-            spooler,
-            self.path,
-            peers,
-            transport,
-            self.placement,
-            random=random,
-            wall_clock=lambda: int(wall_clock() * 1e9),
-        )
+            names, me.node_id, store, spooler, self.path, peers, transport, self.placement,
+            random=random, wall_clock=lambda: int(wall_clock() * 1e9),
+        )  # fmt: skip
         self._store = self.names.cache.store
         self.healer = self._healer(peers, spooler, names, pacing, wall_clock)
         self.scrub = Scrub(
@@ -116,6 +115,7 @@ class ClusterNode:
             bytes_per_second=pacing.scrub_bytes_per_second,
             on_bad=self.healer.hint,
             is_due=is_due,
+            rest_seconds=pacing.scrub_rest_seconds,
             wall_clock=wall_clock,
         )
         self.gossip = Gossip(

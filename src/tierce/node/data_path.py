@@ -16,6 +16,7 @@ from tierce.core.digest import Digest
 from tierce.core.errors import Conflict, Corrupt, Full, NotFound, Unavailable
 from tierce.node.avoiding import Avoiding
 from tierce.node.fetcher import Fetcher
+from tierce.node.late_store import LateStore, opened
 from tierce.node.peers import Peers
 from tierce.node.replacing import ReplacedBlob
 from tierce.node.replicator import Elsewhere, Replicator
@@ -40,6 +41,8 @@ class DataPath:
     """Reads and writes of one process. ``on_missing`` hears of blobs that should be here and are not.
 
     ``delete_here`` removes this node's copy, and refuses to for the content of an object.
+    ``late_seconds``: peers are asked too if the store takes longer than that to answer a reader; None
+    for a store that is on this node's disk.
     """
 
     def __init__(
@@ -51,7 +54,10 @@ class DataPath:
         placement: Callable[[], Placement],
         on_missing: Callable[[Digest], None],
         delete_here: Callable[[Digest], Awaitable[bool]] | None = None,
+        *,
+        late_seconds: float | None = None,
     ) -> None:
+        self._late = None if late_seconds is None else LateStore(late_seconds)
         self._delete_here = delete_here or store.delete
         self._local = store
         self._peers = peers
@@ -87,20 +93,23 @@ class DataPath:
     async def locate(self, digest: Digest, *, first: Sequence[str] = ()) -> tuple[OpenBlob, bool]:
         """What :meth:`open` does, and whether it was this node's copy that was opened."""
         try:
-            blob = await self._local.open(digest)
+            blob, is_here = await self._open_in_time(digest, first)
         except NotFound as error:
             if not error.found_bad or self.is_alone:
                 return await self.fetcher.open(digest, first=first), False
             bad = error
-        except (Unavailable, Corrupt, Full):
+        except (Unavailable, Corrupt, Full) as error:
             # The disk here fails; others may have the blob.
             if self.is_alone:
                 raise
-            return await self.fetcher.open(digest, first=first), False
+            try:
+                return await self.fetcher.open(digest, first=first), False
+            except NotFound:
+                raise error from None  # that others have none tells nothing of the copy here
         else:
-            if blob.data is not None or self.is_alone:
-                return blob, True
-            return ReplacedBlob(blob, self.fetcher.open), True
+            if blob.data is not None or not is_here or self.is_alone:
+                return blob, is_here
+            return ReplacedBlob(blob, self.fetcher.open, self._late), True
         try:
             return await self.fetcher.open(digest, first=first), False
         except NotFound:
@@ -109,16 +118,30 @@ class DataPath:
                 hint="Try again when all nodes are up; the bad copy is in quarantine.",
             ) from bad
 
+    async def _open_in_time(self, digest: Digest, first: Sequence[str]) -> tuple[OpenBlob, bool]:
+        """Open what is here, or elsewhere if the store is late; whether it is here."""
+        if self._late is None or self.is_alone:
+            return await self._local.open(digest), True
+        opening = asyncio.create_task(self._local.open(digest))
+        blob = await self._late.sooner(opening, lambda: self.fetcher.open(digest, first=first))
+        if blob is None:
+            return await opening, True
+        self._late.leave(opening, opened(opening))
+        return blob, False
+
     async def size(self, digest: Digest) -> int:
         """Its size in bytes. Raises as :meth:`open` does."""
         try:
             return await self._local.stat(digest)
         except NotFound:
             return await self.fetcher.size(digest)
-        except (Unavailable, Corrupt, Full):
+        except (Unavailable, Corrupt, Full) as error:
             if self.is_alone:
                 raise
-            return await self.fetcher.size(digest)
+            try:
+                return await self.fetcher.size(digest)
+            except NotFound:
+                raise error from None
 
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob from every node; False if none had it.
@@ -161,4 +184,6 @@ class DataPath:
 
     async def close(self) -> None:
         """Give up what is under way."""
+        if self._late is not None:
+            await self._late.close()
         await self.fetcher.close()

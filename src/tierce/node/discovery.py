@@ -8,19 +8,19 @@ signed like any other request. So a stranger can at worst have this node knock a
 import asyncio
 import hashlib
 import hmac
+import importlib.util
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tierce.core.errors import BadRequest, TierceError
 
-try:
+if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
-    from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
-except ImportError:  # an optional extra
-    HAS_ZEROCONF = False
-else:
-    HAS_ZEROCONF = True
+
+# An optional extra. It is loaded by those who use it: every process of a node would take the time.
+HAS_ZEROCONF = importlib.util.find_spec("zeroconf") is not None
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Discovery:
 
     async def run(self) -> None:
         """Announce and look until cancelled."""
+        from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
         host, _, port = self._address.rpartition(":")
         loop = asyncio.get_running_loop()
         try:
@@ -107,6 +109,8 @@ class Discovery:
         state_change: "ServiceStateChange",
     ) -> None:
         """The library calls this by keywords, on the event loop."""
+        from zeroconf import ServiceStateChange
+
         if state_change is ServiceStateChange.Removed or name.startswith(self._label):
             return
         if name not in self._joining:
@@ -115,6 +119,8 @@ class Discovery:
             task.add_done_callback(lambda _: self._joining.pop(name, None))
 
     async def _ask_and_join(self, zeroconf: "Zeroconf", name: str) -> None:
+        from zeroconf.asyncio import AsyncServiceInfo
+
         info = AsyncServiceInfo(SERVICE, name)
         if not await info.async_request(zeroconf, _ASK_MILLISECONDS):
             return

@@ -135,8 +135,7 @@ async def examine(
             await _examine_names(disk.environment, report, repair)
             report.in_store = disk.environment.counts(catalogue.KIND)
             if CLOUD in databases:
-                listed = place_of(disk.environment).listed or ""
-                report.store_url = listed.rpartition(" ")[0]
+                report.store_url = place_of(disk.environment).url
         finally:
             await disk.close()
         if store is not None:

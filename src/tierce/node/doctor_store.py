@@ -18,7 +18,7 @@ from typing import TypeVar
 from tierce.blobs import catalogue, cloud_listing, cloud_parts
 from tierce.blobs.catalogue import Row
 from tierce.blobs.cloud_disk import CloudDisk
-from tierce.blobs.cloud_names import digest_of, path_of
+from tierce.blobs.cloud_names import digest_of
 from tierce.blobs.cloud_owner import listed_as, of_another, owner_of, place_of
 from tierce.blobs.marks import key_of
 from tierce.blobs.store import Counts
@@ -30,8 +30,6 @@ from tierce.core.limits import CLOUD_EXAMINE_AT_ONCE, CLOUD_LEFT_PAGE, CLOUD_LIS
 T = TypeVar("T")
 
 _MISSING = "it is missing in the store"
-_GROUPS = 256
-"""Into so many prefixes the objects are parted (cloud_names.py)."""
 
 
 @dataclass
@@ -124,10 +122,10 @@ class StoreDoctor:
     def cost(self) -> Cost:
         """What it will be."""
         counts = self._disk.environment.counts(catalogue.KIND)
-        requests = counts.blobs // CLOUD_LIST_PAGE + min(counts.blobs, _GROUPS) + 2
+        requests = cloud_listing.list_requests(counts.blobs, self._store.layout)
         if self.report.is_listing_only:
             return Cost(requests, 0)
-        ranges = counts.bytes // self._store.checking.range_bytes
+        ranges = counts.bytes // self._store.ground.range_bytes
         return Cost(requests + counts.blobs + ranges, counts.bytes)
 
     async def examine(self) -> None:
@@ -195,7 +193,7 @@ class StoreDoctor:
     async def _problem_by_name(self, digest: Digest, row: Row) -> str:
         """The listing lacks an object, or has another size. It may have been put since."""
         try:
-            told = await self._store.bucket.look(path_of(digest, self._store.layout))
+            told = await self._store.bucket.look(self._store.ground.path(digest))
         except NotFound:
             return _MISSING
         if told.size != row.size:
@@ -209,7 +207,7 @@ class StoreDoctor:
             if await self._store.checking.is_good(digest, row, repair=self._repair):
                 return ""
         try:
-            await self._store.bucket.look(path_of(digest, self._store.layout))
+            await self._store.bucket.look(self._store.ground.path(digest))
         except NotFound:
             return _MISSING
         return "its content in the store is not what its digest says"
@@ -254,11 +252,7 @@ class StoreDoctor:
 
     def _is_known(self, digest: Digest) -> bool:
         with self._disk.environment.snapshot() as batch:
-            return (
-                catalogue.has_in(batch, digest)
-                or catalogue.left_in(batch, digest) is not None
-                or catalogue.is_uploaded_in(batch, digest)
-            )
+            return catalogue.is_known_in(batch, digest)
 
     def _count_remainders(self) -> None:
         after: Digest | None = None

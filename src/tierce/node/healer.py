@@ -24,7 +24,7 @@ from tierce.cluster.healing import RING, Keep, needs_plan, plan, whom_to_ask
 from tierce.cluster.member import Member
 from tierce.cluster.placement import Placement
 from tierce.core.digest import Digest
-from tierce.core.errors import Corrupt, NotFound, TierceError
+from tierce.core.errors import Corrupt, NotFound, TierceError, Unavailable
 from tierce.core.limits import (
     HEAL_QUEUE_BLOBS,
     HINT_REST_SECONDS,
@@ -336,6 +336,10 @@ class Healer:
                 size = await self._store.verify(digest, repair=True)
             except (NotFound, Corrupt):
                 size = await self._pull(digest)
+            except Unavailable as error:
+                # The others' turn comes all the same; this one is found again by the scrub.
+                log.warning("%s could not be verified: %s", digest, error)
+                continue
             if size is not None:
                 here.append(BlobInfo(digest, size))
         if here:

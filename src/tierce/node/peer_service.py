@@ -5,6 +5,7 @@ A blob that was deleted a moment ago is not taken back from a peer that heals an
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -34,6 +35,8 @@ from tierce.core.limits import (
 from tierce.names.store import named_by_objects
 from tierce.node import peer_messages as messages
 from tierce.node.peers import Incoming, Small
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Handler = Callable[[bytes], Awaitable[bytes]]
@@ -216,6 +219,9 @@ class BlobService:
         try:
             return await self._store.prove(digest)
         except (NotFound, Corrupt):
+            return None
+        except Unavailable as error:  # the proofs of the others count all the same
+            log.info("%s can't be proved now: %s", digest, error)
             return None
 
     async def _read(self, request: messages.ReadRequest) -> messages.ReadAnswer:

@@ -17,7 +17,8 @@ from typing import Any
 
 import uvloop
 
-from tierce.core.limits import GARBAGE_OBJECTS, SWITCH_INTERVAL_SECONDS
+from tierce.core.collecting import collect_seldom
+from tierce.core.limits import SWITCH_INTERVAL_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +68,8 @@ def run(main: Callable[[Stop], Awaitable[None]], *, parent_fd: int | None = None
     # A thread that comes back from the disk asks the busy event loop for the interpreter, and gets it
     # after this time. A commit asks a dozen times: with the usual 5 ms it took 48 ms, so 0.9 ms.
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    # What is loaded by now stays. Requests leave little to collect, and looking for it in between
-    # made the slowest hundredth of them wait half as long again.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
+    gc.freeze()  # what is loaded by now stays
+    collect_seldom()
     return uvloop.run(running())
 
 

@@ -26,7 +26,8 @@ IsDue: TypeAlias = Callable[[Sequence[Digest]], Awaitable[list[bool]]]
 class Scrub:
     """Pauses for ``interval_seconds`` after each blob, or longer for ``bytes_per_second``.
 
-    And after each page of which no blob is due, so that going round and round costs little too.
+    And after each page of which no blob is due, so that going round and round costs little too. After
+    a pass it rests for ``rest_seconds``.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Scrub:
         bytes_per_second: float,
         on_bad: Callable[[Digest], None],
         is_due: IsDue | None = None,
+        rest_seconds: float = SCRUB_REST_SECONDS,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -44,6 +46,7 @@ class Scrub:
         self._bytes_per_second = bytes_per_second
         self._on_bad = on_bad
         self._is_due = is_due
+        self._rest_seconds = rest_seconds
         self._wall_clock = wall_clock
         self._after: Digest | None = None
         self._checked = 0
@@ -70,7 +73,10 @@ class Scrub:
                     await self.scrub_once()
             except TierceError as error:
                 log.error("the scrub was interrupted: %s", error)
-            await asyncio.sleep(SCRUB_REST_SECONDS)
+                rest = SCRUB_REST_SECONDS
+            else:
+                rest = self._rest_seconds
+            await asyncio.sleep(rest)
 
     async def scrub_once(self) -> None:
         """One full pass over all blobs, paced; or the rest of one that was interrupted.

@@ -12,7 +12,6 @@ from tierce.core.limits import (
     CLOUD_COMPARE_SECONDS,
     CLOUD_REREAD_SECONDS,
     DAY_SECONDS,
-    SCRUB_REST_SECONDS,
 )
 
 MONTH_SECONDS = 30 * DAY_SECONDS
@@ -28,13 +27,14 @@ class ScrubMonth(NamedTuple):
 
 
 class ScrubPace(NamedTuple):
-    """At most a blob in ``interval_seconds``, and so many bytes a second.
+    """At most a blob in ``interval_seconds``, and so many bytes a second; a rest after each pass.
 
     ``range_bytes`` is what one request reads of a large blob.
     """
 
     interval_seconds: float
     bytes_per_second: float
+    rest_seconds: float
     range_bytes: int
 
     def seconds(self, counts: Counts) -> float:
@@ -44,7 +44,7 @@ class ScrubPace(NamedTuple):
 
 def by_reading(counts: Counts, pace: ScrubPace, listing_requests: int) -> ScrubMonth:
     """The cost if each blob is read whole, again and again. ``listing_requests`` list all once."""
-    passes = MONTH_SECONDS / (pace.seconds(counts) + SCRUB_REST_SECONDS)
+    passes = MONTH_SECONDS / (pace.seconds(counts) + pace.rest_seconds)
     return _month(counts, passes, pace, listing_requests, is_looked_at=False)
 
 

@@ -37,14 +37,12 @@ class StoreTending:
         self,
         disk: CloudDisk,
         *,
-        scrub_interval_seconds: float,
-        scrub_bytes_per_second: float,
+        scrub: ScrubPace,
         on_missing: Callable[[Digest], None],
         on_taken: Callable[[TierceError], None],
     ) -> None:
         self._disk = disk
-        self._interval_seconds = scrub_interval_seconds
-        self._bytes_per_second = scrub_bytes_per_second
+        self._scrub = scrub
         self._on_missing = on_missing
         self._on_taken = on_taken
         self._wanted = asyncio.Event()
@@ -81,7 +79,7 @@ class StoreTending:
                 self._on_taken(error)
                 return
             except TierceError as error:
-                log.warning("the store could not be tended: %s %s", error.message, error.hint)
+                log.warning("the store could not be tended: %s. %s", error.message, error.hint)
                 if self._is_comparing:
                     self._compare_error = error.message
             self._comparisons += self._is_comparing
@@ -136,8 +134,7 @@ class StoreTending:
     def _scrub_month(self) -> ScrubMonth:
         store = self._disk.store
         counts = self._disk.environment.counts(catalogue.KIND)
-        pace = ScrubPace(self._interval_seconds, self._bytes_per_second, store.checking.range_bytes)
         listing_requests = cloud_listing.list_requests(counts.blobs, store.layout)
         if store.proving.by_tags:
-            return by_tags(counts, store.proving.vouched(), pace, listing_requests)
-        return by_reading(counts, pace, listing_requests)
+            return by_tags(counts, store.proving.vouched(), self._scrub, listing_requests)
+        return by_reading(counts, self._scrub, listing_requests)

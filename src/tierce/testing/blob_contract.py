@@ -42,11 +42,18 @@ class Workbench:
             return spool.digest
 
     async def get(self, digest: Digest, start: int = 0, stop: int | None = None) -> bytes:
-        blob = await self.store.open(digest)
-        try:
-            return b"".join([piece async for piece in blob.stream(start, stop)])
-        finally:
-            await blob.aclose()
+        return await read_blob(self.store, digest, start, stop)
+
+
+async def read_blob(
+    store: BlobStore, digest: Digest, start: int = 0, stop: int | None = None
+) -> bytes:
+    """A blob's bytes. Raises what opening and reading do."""
+    blob = await store.open(digest)
+    try:
+        return b"".join([piece async for piece in blob.stream(start, stop)])
+    finally:
+        await blob.aclose()
 
 
 def write_now(environment: Environment, change: Callable[[WriteBatch], None]) -> None:

@@ -5,13 +5,11 @@ compressed, with the digest of that, and says so only if it is asked. Requests a
 so a test can have any one of them go wrong in any of the ways of :class:`Fault`.
 """
 
-import asyncio
 import base64
 import enum
 import gzip
 import hashlib
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from aiohttp import web
+
+from tierce.testing.in_thread import held_in_thread
 
 Json = dict[str, Any]
 
@@ -127,25 +127,8 @@ class CouchAndStore:
     @contextmanager
     def serving_in_thread(self) -> Iterator["CouchAndStore"]:
         """Serve from another thread, for code that runs a loop of its own."""
-        ready = threading.Event()
-        handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-        async def serve() -> None:
-            done = asyncio.Event()
-            async with self.serving():
-                handles.append((asyncio.get_running_loop(), done))
-                ready.set()
-                await done.wait()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        assert ready.wait(10)
-        try:
+        with held_in_thread(self.serving):
             yield self
-        finally:
-            loop, done = handles[0]
-            loop.call_soon_threadsafe(done.set)
-            thread.join()
 
     async def _gate(self, request: web.BaseRequest) -> web.StreamResponse:
         is_it = self.fault_at in (-1, len(self.seen))

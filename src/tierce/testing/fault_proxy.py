@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 _HEAD_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
+_FLIP_STEP_BYTES = 4099
 _S3_ERROR = b"<Error><Code>%s</Code><Message>told</Message></Error>"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -37,6 +38,8 @@ class Mode(enum.Enum):
     """The connection is closed after ``cut_bytes`` of the answer's body."""
     WRONG_LENGTH = "wrong length"
     """The answer announces ``cut_bytes`` as its body's length, and ends there, in good order."""
+    FLIP = "flip"
+    """One bit of the answer's body is wrong, another one each time."""
     SLOW = "slow"
     """The answer's body comes at ``bytes_per_second``."""
 
@@ -145,6 +148,10 @@ class FaultProxy:
             for at in range(0, sent, self.bytes_per_second // 20):
                 await _copy(server, writer, min(self.bytes_per_second // 20, sent - at))
                 await asyncio.sleep(0.05)
+        elif mode is Mode.FLIP and sent:
+            body = bytearray(await server.readexactly(sent))
+            body[self.harmed * _FLIP_STEP_BYTES % sent] ^= 1
+            writer.write(body)
         else:
             await _copy(server, writer, sent)
         await writer.drain()

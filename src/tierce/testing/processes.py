@@ -177,7 +177,7 @@ class NodeProcess:
         for process in self._marked():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 words = process.cmdline()
-                if "tierce.app" in words:
+                if "tierce.role" in words:
                     found[words[-1]] = process
         return found
 
@@ -229,13 +229,21 @@ class NodeProcess:
         return []
 
     def _marked(self) -> Iterator[psutil.Process]:
-        for process in psutil.process_iter():
+        # Read here: psutil would also ask each process of the machine when it was started.
+        marked = f"{_MARK}={self._mark}".encode()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(_MARK) == self._mark:
-                    yield process
+                if marked in _environment_of(pid).split(b"\0"):
+                    yield psutil.Process(int(pid))
 
     def _reaped(self) -> bool:
         return self._supervisor is None or self._supervisor.poll() is not None
+
+
+def _environment_of(pid: str) -> bytes:
+    """The variables that a process was started with; none if it is a zombie."""
+    with open(f"/proc/{pid}/environ", "rb", buffering=0) as opened:
+        return opened.read()
 
 
 def _gone(process: psutil.Process) -> bool:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"  # noqa: S105 - of a server on loopback, for one test
+KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+"""The credentials as the environment has them."""
 BUCKET = "bucket"
 _READY_SECONDS = 30.0
 _ATTEMPTS = 5

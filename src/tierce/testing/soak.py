@@ -2,7 +2,8 @@
 
 Each failing seed is told with the command that runs it alone, and makes the exit code 1. Run alone
 with ``--trace``, a seed writes down everything that happened, with the production's log in between.
-``--names`` has named objects (name_scenarios.py) in place of blobs only.
+``--names`` has named objects (name_scenarios.py) in place of blobs only, ``--stores`` a store in the
+cloud (store_scenarios.py).
 """
 
 import argparse
@@ -15,12 +16,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from tierce.testing.name_scenarios import run_name_seed
 from tierce.testing.scenarios import Failed, Report, run_seed
+from tierce.testing.store_scenarios import run_store_seed
 
 PROGRESS_SECONDS = 10.0
+Kind: TypeAlias = Callable[[int, TextIO | None], Report]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,20 +32,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this one only")
-    parser.add_argument("--names", action="store_true", help="the scenarios of named objects")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--names", action="store_true", help="the scenarios of named objects")
+    kinds.add_argument("--stores", action="store_true", help="those of a store in the cloud")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell all that happens")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes to use")
     given = parser.parse_args(arguments)
+    kind = run_name_seed if given.names else run_store_seed if given.stores else run_seed
     if given.seed is not None:
-        return _run_alone(given.seed, given.trace, given.names)
-    return _run_many(range(given.first, given.first + given.seeds), given.jobs, given.names)
+        return _run_alone(given.seed, given.trace, kind)
+    return _run_many(range(given.first, given.first + given.seeds), given.jobs, kind)
 
 
-def _run_alone(seed: int, trace: bool, names: bool) -> int:
+def _run_alone(seed: int, trace: bool, kind: Kind) -> int:
     if trace:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="    %(message)s")
     try:
-        report = _kind(names)(seed, sys.stdout if trace else None)
+        report = kind(seed, sys.stdout if trace else None)
     except Failed as failure:
         _say(f"FAILED {failure}")
         return 1
@@ -55,14 +61,14 @@ def _run_alone(seed: int, trace: bool, names: bool) -> int:
     return 0
 
 
-def _run_many(seeds: range, jobs: int, names: bool) -> int:
+def _run_many(seeds: range, jobs: int, kind: Kind) -> int:
     started = told = time.monotonic()
     failed: list[int] = []
     simulated = 0.0
     counts: Counter[str] = Counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for number, (seed, result) in enumerate(
-            pool.map(partial(_try, names), seeds, chunksize=4), 1
+            pool.map(partial(_try, kind), seeds, chunksize=4), 1
         ):
             if isinstance(result, str):
                 failed.append(seed)
@@ -83,13 +89,9 @@ def _run_many(seeds: range, jobs: int, names: bool) -> int:
     return 1 if failed else 0
 
 
-def _kind(names: bool) -> Callable[[int, TextIO | None], Report]:
-    return run_name_seed if names else run_seed
-
-
-def _try(names: bool, seed: int) -> tuple[int, Report | str]:
+def _try(kind: Kind, seed: int) -> tuple[int, Report | str]:
     try:
-        return seed, _kind(names)(seed, None)
+        return seed, kind(seed, None)
     except Failed as failure:
         return seed, str(failure)
 

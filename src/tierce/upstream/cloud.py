@@ -16,8 +16,8 @@ from opendal.options import WriteKwargs
 from opendal.types import Metadata
 
 from tierce.cloud.address import Address, parse_address
-from tierce.cloud.failures import OPENDAL_ERRORS, translate
-from tierce.cloud.leaving import leave_in_peace
+from tierce.cloud.failures import UPSTREAM
+from tierce.cloud.opening import open_operator
 from tierce.cloud.retrying import Patience, Retrying
 from tierce.cloud.writing import CLOUD_PART_BYTES, Writer
 from tierce.core.errors import BadRequest, NotFound, TooLarge, Unavailable
@@ -63,21 +63,8 @@ def open_upstream(
     Raises BadRequest, with a hint, for a URL that can't be used.
     """
     address = parse_address(url, environ)
-    root = address.options.get("root", "")
-    if address.service == "fs" and not os.path.isdir(root):
-        raise BadRequest(
-            f"the upstream's directory {root!a} is not there",
-            hint="Make it, or mount what it is on. It is never made here: a disk that is not mounted "
-            "would look like an empty upstream.",
-        )
-    leave_in_peace()
-    try:
-        operator = opendal.AsyncOperator(address.service, **address.options)
-    except OPENDAL_ERRORS as error:
-        failure = translate(error, "its URL was read")
-        raise BadRequest(
-            failure.message, hint="Check the upstream's URL and its options; see docs/upstream.md."
-        ) from None
+    hint = "Check the upstream's URL and its options; see docs/upstream.md."
+    operator = open_operator(address, UPSTREAM, hint)
     tagger = _tagger(address) if has_tags else None
     return CloudUpstream(
         operator, address, part_bytes=part_bytes, patience=patience or Patience(), tagger=tagger

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import opendal
 
-from tierce.blobs import catalogue, cloud_listing
-from tierce.blobs.catalogue import CLOUD_DATABASES, Row
-from tierce.blobs.cloud_disk import CloudDisk, Proof
+from tierce.blobs import cloud_listing
+from tierce.blobs.cloud_disk import Proof
 from tierce.blobs.cloud_listing import Compared
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
 from tierce.cloud.bucket import Bucket, Entry, open_bucket
 from tierce.cloud.retrying import Patience
 from tierce.cloud.writing import Content
@@ -21,6 +17,7 @@ from tierce.core.digest import Digest
 from tierce.core.limits import CHUNK_BYTES, MIB, PIECE_BYTES
 from tierce.node.scrub import Scrub
 from tierce.testing.blob_contract import body
+from tierce.testing.cloud_nodes import CloudNode
 
 PART_BYTES = 5 * MIB
 BODIES = [b"small", body(300_000, seed=1), body(PART_BYTES + 5, seed=2)]
@@ -76,31 +73,19 @@ class TellingBucket(Bucket):
         return entry._replace(etag=self.tags.get(entry.path, "") if self._has_tags else "")
 
 
-class Node:
-    """A cloud node, and a clock that a test sets, in milliseconds."""
+class Node(CloudNode):
+    """A cloud node that compares and scrubs when a test says so."""
 
     def __init__(self, data: Path, bucket: Bucket, proof: Proof = "tags") -> None:
-        make_directories(data)
-        self.data = data
-        self.now = 1_000 * DAY
-        self.bucket = bucket
-        self.disk = CloudDisk(
+        super().__init__(
             data,
             bucket,
-            space=SpaceGuard(data, reserve_bytes=0),
-            environment=Environment(data / "lmdb", databases=CLOUD_DATABASES),
+            now=1_000 * DAY,
             whole_bytes=CHUNK_BYTES,
             range_bytes=PIECE_BYTES,
             proof=proof,
         )
-        self.store = self.disk.store
-        self.store.marking.now = lambda: self.now
         self.bad: list[Digest] = []
-
-    async def put(self, data: bytes) -> Digest:
-        async with self.disk.spooler.holding(data, "blake3") as spool:
-            await self.store.put(spool)
-            return spool.digest
 
     async def compare(self) -> Compared:
         """What happens once a day; whatever was put an hour ago is old."""
@@ -124,13 +109,6 @@ class Node:
     def reads(self) -> int:
         return self.bucket.requests["read"]
 
-    def row(self, digest: Digest) -> Row | None:
-        with self.disk.environment.snapshot() as batch:
-            return catalogue.row_in(batch, digest)
-
-    def quarantined(self) -> int:
-        return len(list((self.data / "quarantine").iterdir()))
-
 
 class Nodes:
     def __init__(self, directory: Path) -> None:
@@ -142,15 +120,3 @@ class Nodes:
         self.all.append(node)
         await node.disk.prepare("one")
         return node
-
-
-class Body:
-    """Content of somebody else's."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data: bytes | None = data
-        self.size = len(data)
-
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        assert self.data is not None
-        yield self.data

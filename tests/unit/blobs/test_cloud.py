@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from tierce.blobs import catalogue, cloud_listing
-from tierce.blobs.catalogue import CLOUD_DATABASES
-from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import OWNER_PATH, Layout, path_of
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
 from tierce.cloud.bucket import Bucket, open_bucket
 from tierce.cloud.retrying import Patience
 from tierce.cloud.writing import Content
@@ -23,43 +18,25 @@ from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest, Corrupt, NotFound, Unavailable
 from tierce.core.limits import CHUNK_BYTES, PIECE_BYTES
 from tierce.testing.blob_contract import body
+from tierce.testing.cloud_nodes import CloudNode
 
 SMALL = b"small"
 LARGE = body(3 * PIECE_BYTES + 5)
 
 
-class Node:
-    """A cloud node on a directory, and a clock that a test sets, in milliseconds."""
+class Node(CloudNode):
+    """A cloud node whose bucket is a directory beside its data, if it is not another one."""
 
     def __init__(self, root: Path, *, layout: Layout = "tierce", bucket: Bucket | None = None):
-        self.data = root / "data"
         self.root = root / "bucket"
         self.root.mkdir(exist_ok=True)
-        make_directories(self.data)
-        self.now = 1_000_000
-        self.disk = CloudDisk(
-            self.data,
+        super().__init__(
+            root / "data",
             bucket or open_bucket(f"file://{self.root}", patience=Patience(attempts=1)),
             layout=layout,
-            space=SpaceGuard(self.data, reserve_bytes=0),
-            environment=Environment(self.data / "lmdb", databases=CLOUD_DATABASES),
             whole_bytes=CHUNK_BYTES,
             range_bytes=PIECE_BYTES,
         )
-        self.store = self.disk.store
-        self.store.marking.now = lambda: self.now
-
-    async def put(self, data: bytes, algorithm: str = "blake3") -> Digest:
-        async with self.disk.spooler.holding(data, algorithm) as spool:
-            await self.store.put(spool)
-            return spool.digest
-
-    async def get(self, digest: Digest, start: int = 0, stop: int | None = None) -> bytes:
-        blob = await self.store.open(digest)
-        try:
-            return b"".join([piece async for piece in blob.stream(start, stop)])
-        finally:
-            await blob.aclose()
 
     def path(self, digest: Digest) -> Path:
         return self.root / path_of(digest, self.store.layout)
@@ -67,13 +44,6 @@ class Node:
     def objects(self) -> set[str]:
         """The names of the blobs' objects."""
         return {each.name for each in (self.root / "blobs").rglob("*") if each.is_file()}
-
-    def leftovers(self) -> list[Digest]:
-        with self.disk.environment.snapshot() as batch:
-            return catalogue.leftovers_in(batch, None, 100)
-
-    async def digests(self) -> set[Digest]:
-        return {each.digest for each in await self.store.list_after(None, 1000)}
 
 
 @pytest.fixture
@@ -146,7 +116,7 @@ async def test_a_deletion_without_an_answer_holds_up_those_who_put_the_blob_agai
         await node.store.open(digest)
     await node.store.tend()
     assert node.objects() == set()
-    with pytest.raises(Unavailable, match="not confirmed"):
+    with pytest.raises(Unavailable, match="not confirmed yet"):
         await node.put(SMALL)  # the first deletion may still be on its way
     node.now += 61_000
     await node.store.tend()
@@ -198,6 +168,10 @@ async def test_a_vanished_directory_is_not_made_again(node: Node) -> None:
         with pytest.raises(Unavailable, match="is not there"):
             await request
     assert not node.root.exists()
+    assert "is not there" in str(node.store.bucket.status()["problem"])
+    (node.data / "elsewhere").rename(node.root)
+    assert await node.get(digest) == SMALL
+    assert node.store.bucket.status()["problem"] == ""
 
 
 async def test_wrong_checksums_do_not_condemn_a_good_object(node: Node) -> None:

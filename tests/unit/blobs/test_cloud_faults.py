@@ -2,27 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tierce.blobs import catalogue
-from tierce.blobs.catalogue import CLOUD_DATABASES
-from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import path_of
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
+from tierce.blobs.packed import SmallBlob
 from tierce.cloud.bucket import open_bucket
+from tierce.cloud.failures import Taken
 from tierce.cloud.retrying import Patience
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import MIB
 from tierce.testing.blob_contract import body
+from tierce.testing.cloud_nodes import CloudNode
 from tierce.testing.fault_proxy import FaultProxy, Mode
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
+from tierce.testing.rclone import BUCKET, SECRET_KEY, RcloneServer
 
 PART_BYTES = 5 * MIB
 SMALL = body(100_000)
@@ -40,73 +37,37 @@ BOUND_SECONDS = 8.0
 each_size = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
-
-
 @pytest.fixture
-async def proxy(server: RcloneServer) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(server.port).running() as proxy:
+async def proxy(s3_server: RcloneServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(s3_server.port).running() as proxy:
         yield proxy
 
 
-class Node:
-    """A cloud node whose requests pass through a proxy, and a clock, in milliseconds."""
+class Node(CloudNode):
+    """A cloud node whose requests pass through a proxy."""
 
     def __init__(self, data: Path, url: str, objects: Path) -> None:
-        make_directories(data)
-        self.data = data
+        super().__init__(data, open_bucket(url, patience=QUICK, part_bytes=PART_BYTES))
         self.objects = objects
-        self.now = 1_000_000
-        self.disk = CloudDisk(
-            data,
-            open_bucket(url, patience=QUICK, part_bytes=PART_BYTES),
-            space=SpaceGuard(data, reserve_bytes=0),
-            environment=Environment(data / "lmdb", databases=CLOUD_DATABASES),
-        )
-        self.store = self.disk.store
-        self.store.marking.now = lambda: self.now
-
-    async def put(self, data: bytes) -> Digest:
-        async with self.disk.spooler.holding(data, "blake3") as spool:
-            await self.store.put(spool)
-            return spool.digest
-
-    async def get(self, digest: Digest) -> bytes:
-        blob = await self.store.open(digest)
-        try:
-            return b"".join([piece async for piece in blob.stream()])
-        finally:
-            await blob.aclose()
 
     def has_object(self, digest: Digest) -> bool:
         return (self.objects / path_of(digest, "tierce")).exists()
 
-    def quarantined(self) -> int:
-        return len(list((self.data / "quarantine").iterdir()))
-
     async def is_empty(self) -> bool:
         """Whether neither a blob nor anything of one is left."""
-        with self.disk.environment.snapshot() as batch:
-            left = catalogue.leftovers_in(batch, None, 10)
-        return not left and await self.store.list_after(None, 10) == []
+        return not self.leftovers() and not await self.digests()
 
 
 @pytest.fixture
 async def node(
     proxy: FaultProxy,
-    server: RcloneServer,
+    s3_server: RcloneServer,
+    s3_keys: None,
     tmp_path: Path,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    prefix: str,
 ) -> AsyncIterator[Node]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    prefix = f"p{abs(hash(request.node.nodeid)):x}"
     url = f"s3://{BUCKET}/{prefix}?endpoint={proxy.endpoint}"
-    node = Node(tmp_path, url, server.directory / prefix)
+    node = Node(tmp_path, url, s3_server.directory / prefix)
     await node.disk.prepare("one")
     began = time.monotonic()
     yield node
@@ -160,7 +121,7 @@ async def test_a_fault_that_passes_holds_up_a_put_only_for_a_while(
 
 GET_FAULTS = [
     (Mode.REFUSE, 0), (Mode.ERROR, 500), (Mode.ERROR, 503), (Mode.STALL, 0), (Mode.STALL_BODY, 9),
-    (Mode.CUT, 0), (Mode.CUT, 50_000), (Mode.WRONG_LENGTH, 50_000),
+    (Mode.CUT, 0), (Mode.CUT, 50_000), (Mode.WRONG_LENGTH, 50_000), (Mode.FLIP, 0),
 ]  # fmt: skip
 
 
@@ -185,6 +146,35 @@ async def test_a_read_that_fails_condemns_no_blob(
     assert await node.get(digest) == data
 
 
+@pytest.mark.parametrize("mode", [Mode.STALL, Mode.STALL_BODY])
+async def test_a_read_fails_when_nothing_comes_however_much_was_asked_for(
+    s3_keys: None, proxy: FaultProxy, prefix: str, mode: Mode
+) -> None:
+    url = f"s3://{BUCKET}/{prefix}?endpoint={proxy.endpoint}"
+    patience = replace(QUICK, attempts=1, min_bytes_per_second=1000.0)
+    bucket = open_bucket(url, patience=patience)
+    await bucket.write("object", SmallBlob(Digest.of(SMALL), SMALL))
+    proxy.harm(mode, only="GET")
+    async with asyncio.timeout(BOUND_SECONDS):
+        with pytest.raises(Unavailable):
+            await bucket.read("object", 0, len(SMALL))
+    proxy.bytes_per_second = 100_000  # for longer than a stall, but steadily
+    proxy.harm(Mode.SLOW)
+    assert await bucket.read("object", 0, len(SMALL)) == SMALL
+
+
+async def test_an_owner_that_comes_damaged_is_no_other_owner(node: Node, proxy: FaultProxy) -> None:
+    await node.disk.prepare("one")
+    for place in range(40):
+        proxy.harm(Mode.FLIP, only="GET")
+        proxy.harmed = place
+        with pytest.raises(Unavailable) as caught:
+            await node.store.ownership.check(is_afresh=True)
+        assert not isinstance(caught.value, Taken)
+    proxy.harm(Mode.NONE)
+    await node.store.ownership.check(is_afresh=True)
+
+
 async def test_slow_bytes_come_all_the_same(node: Node, proxy: FaultProxy) -> None:
     digest = await node.put(SMALL)
     proxy.bytes_per_second = 1_000_000
@@ -194,7 +184,7 @@ async def test_slow_bytes_come_all_the_same(node: Node, proxy: FaultProxy) -> No
 
 
 async def test_expired_credentials_are_told_to_the_operator_and_are_no_fault_of_clients(
-    node: Node, proxy: FaultProxy
+    node: CloudNode, proxy: FaultProxy
 ) -> None:
     digest = await node.put(SMALL)
     proxy.status = 403
@@ -229,7 +219,7 @@ async def test_a_deletion_that_fails_is_one_all_the_same(
 
 
 async def test_a_service_that_is_down_is_left_alone_for_a_while(
-    node: Node, proxy: FaultProxy
+    node: CloudNode, proxy: FaultProxy
 ) -> None:
     node.store.bucket._retrying.circuit._patience = replace(QUICK, circuit_failures=3)
     proxy.harm(Mode.ERROR)
@@ -241,3 +231,43 @@ async def test_a_service_that_is_down_is_left_alone_for_a_while(
     assert all(isinstance(each, Unavailable) for each in results)
     assert proxy.harmed == before
     assert node.store.bucket.status()["circuit"] == "open"
+
+
+async def test_what_can_not_be_deleted_from_a_service_that_is_down_is_not_tried_one_by_one(
+    node: Node, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = [await node.put(b"%d" % number) for number in range(20)]
+    circuit = node.store.bucket._retrying.circuit
+    circuit._patience = replace(QUICK, circuit_failures=3, circuit_seconds=0.3)
+    proxy.harm(Mode.ERROR)
+    for digest in digests:
+        assert await node.store.delete(digest)
+    await node.store.tend()
+    assert proxy.harmed == 3
+    assert 0 < caplog.text.count("could not be deleted yet") <= 3
+    proxy.harm(Mode.NONE)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while node.store.bucket.is_left_alone:
+            await asyncio.sleep(0.02)
+    for _ in range(2):  # one request tries whether it is up again, before all others
+        node.now += 61_000
+        await node.store.tend()
+    assert not any(node.has_object(digest) for digest in digests)
+
+
+async def test_who_deletes_does_not_wait_for_a_service_that_does_not_answer(
+    node: Node, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierce.blobs.cloud.CLOUD_LATE_SECONDS", 0.01)
+    digest = await node.put(SMALL)
+    proxy.harm(Mode.STALL, only="DELETE")
+    assert await node.store.delete(digest)
+    under_way = set(node.store._clearing._running)
+    assert under_way
+    with pytest.raises(NotFound):
+        await node.store.open(digest)
+    await asyncio.wait(under_way)
+    proxy.harm(Mode.NONE)
+    node.now += 61_000
+    await node.store.tend()
+    assert not node.has_object(digest)

@@ -5,13 +5,14 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from tests.unit.blobs.test_cloud import Node
+from tests.unit.blobs.test_cloud import Node, failing
 
 from tierce.blobs import cloud_listing
 from tierce.blobs.cloud_listing import Compared
 from tierce.blobs.cloud_names import path_of
 from tierce.cloud.bucket import Bucket, Entry, open_bucket
 from tierce.cloud.retrying import Patience
+from tierce.cloud.writing import Content
 from tierce.core.digest import Digest
 from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import CHUNK_BYTES, CLOUD_LISTED_SECONDS
@@ -160,6 +161,14 @@ async def test_what_is_deleted_before_it_was_listed_does_not_come_back(
     assert not await rebuilt.store.delete(digest)
 
 
+async def test_who_asks_for_a_few_sizes_is_told_of_what_is_not_listed(
+    node: Node, rebuilt: Node
+) -> None:
+    digest, other = await node.put(SMALL), Digest.of(b"nowhere")
+    await rebuild(rebuilt, digest)
+    assert await rebuilt.store.sizes([other, digest]) == [None, len(SMALL)]
+
+
 async def test_an_object_of_a_wrong_content_is_not_served(node: Node, rebuilt: Node) -> None:
     digest = await node.put(SMALL)
     bucket_of(node)._operator.to_operator().write(path_of(digest, "tierce"), SMALL[::-1])
@@ -234,3 +243,48 @@ async def test_what_was_deleted_does_not_come_back_by_its_name(
     with pytest.raises(NotFound):
         await rebuilt.store.open(digest)
     assert rebuilt.leftovers() == [digest]
+
+
+async def test_an_upload_that_fails_does_not_take_away_what_was_not_listed(
+    node: Node, rebuilt: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await node.put(SMALL)
+    await rebuild(rebuilt, digest)
+    with monkeypatch.context() as patched:
+        patched.setattr(rebuilt.store.bucket, "write", failing(Unavailable("it is out")))
+        with pytest.raises(Unavailable, match="it is out"):
+            await rebuilt.put(SMALL)
+    await rebuilt.store.tend()
+    assert await rebuilt.get(digest) == SMALL
+
+
+async def test_what_was_not_listed_can_be_read_while_it_is_put_again(
+    node: Node, rebuilt: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await node.put(SMALL)
+    await rebuild(rebuilt, digest)
+    write, read = rebuilt.store.bucket.write, []
+
+    async def reading(path: str, content: Content, *, is_new: bool = False) -> None:
+        read.append(await rebuilt.get(digest))
+        await write(path, content, is_new=is_new)
+
+    monkeypatch.setattr(rebuilt.store.bucket, "write", reading)
+    await rebuilt.put(SMALL)
+    assert read == [SMALL]
+
+
+async def test_what_was_not_listed_stays_claimed_when_it_is_put_for_records(
+    node: Node, rebuilt: Node
+) -> None:
+    digest = await node.put(SMALL)
+    await rebuild(rebuilt, digest)
+    async with rebuilt.disk.spooler.holding(SMALL, digest.algorithm) as spool:
+        assert not await rebuilt.store.put(spool, managed=True)
+    assert rebuilt.store.managed([digest]) == [False]
+
+
+async def test_a_proof_asks_by_name_too(node: Node, rebuilt: Node) -> None:
+    digest = await node.put(SMALL)
+    await rebuild(rebuilt, digest)
+    assert await rebuilt.store.prove(digest) == len(SMALL)

@@ -14,6 +14,7 @@ from tierce.cloud.bucket import open_bucket
 from tierce.cloud.failures import Taken
 from tierce.core.errors import BadRequest, TierceError, Unavailable
 from tierce.core.limits import CLOUD_OWNER_SECONDS
+from tierce.node.scrub_cost import ScrubPace
 from tierce.node.store_tending import StoreTending
 
 
@@ -149,8 +150,7 @@ async def test_an_owner_written_in_another_form_is_the_same(node: Node) -> None:
 def tending(node: Node, taken: list[TierceError]) -> StoreTending:
     return StoreTending(
         node.disk,
-        scrub_interval_seconds=1,
-        scrub_bytes_per_second=1,
+        scrub=ScrubPace(2.0, 1000.0, 600.0, 1000),
         on_missing=lambda digest: None,
         on_taken=taken.append,
     )
@@ -187,3 +187,22 @@ async def test_a_comparison_is_made_when_it_is_ordered(node: Node) -> None:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(b"one", b"onf"), (b"{", b"z")])
+async def test_an_owner_that_came_damaged_is_asked_for_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch, right: bytes, wrong: bytes
+) -> None:
+    read = node.store.bucket.read
+    damaged: list[bytes] = []
+
+    async def damage(path: str, start: int, length: int) -> bytes:
+        data = await read(path, start, length)
+        if not damaged:
+            damaged.append(data)
+            return data.replace(right, wrong)
+        return data
+
+    monkeypatch.setattr(node.store.bucket, "read", damage)
+    await node.disk.prepare("one")
+    assert damaged

@@ -6,16 +6,12 @@ from pathlib import Path
 import pytest
 
 from tierce.blobs import cloud_listing
-from tierce.blobs.catalogue import CLOUD_DATABASES
-from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import Layout, path_of
 from tierce.blobs.cloud_parts import is_part, sweep
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
 from tierce.cloud.bucket import Entry, open_bucket
 from tierce.core.digest import Digest
 from tierce.core.limits import CLOUD_PART_SECONDS
+from tierce.testing.cloud_nodes import cloud_disk
 
 DIGEST = Digest.of(b"content", "sha1")
 PART = ".tierce-part-0123456789abcdef"
@@ -26,14 +22,7 @@ NOW_SECONDS = 1_700_000_000
 async def test_old_part_files_go_and_nothing_else(tmp_path: Path, layout: Layout) -> None:
     bucket = tmp_path / "bucket"
     bucket.mkdir()
-    make_directories(tmp_path / "data")
-    disk = CloudDisk(
-        tmp_path / "data",
-        open_bucket(f"file://{bucket}"),
-        layout=layout,
-        space=SpaceGuard(tmp_path / "data", reserve_bytes=0),
-        environment=Environment(tmp_path / "data" / "lmdb", databases=CLOUD_DATABASES),
-    )
+    disk = cloud_disk(tmp_path / "data", open_bucket(f"file://{bucket}"), layout=layout)
     await disk.prepare("one")
     disk.store.marking.now = lambda: NOW_SECONDS * 1000
     other = path_of(Digest.of(b"other"), layout)

@@ -1,7 +1,7 @@
 """When a service's tags are proof: what is not read, and what is found all the same."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ from tests.unit.blobs.cloud_nodes import (
     DAY,
     HOUR,
     PART_BYTES,
-    Body,
     Node,
     Nodes,
     TellingBucket,
@@ -25,7 +24,8 @@ from tierce.core.digest import Digest
 from tierce.core.errors import Corrupt, NotFound, TierceError
 from tierce.node import peer_messages as messages
 from tierce.node.peer_service import BlobService
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
+from tierce.testing.rclone import BUCKET, RcloneServer
+from tierce.testing.upstream_contract import BytesSource
 
 
 @pytest.fixture
@@ -36,21 +36,10 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
         await node.disk.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
-
-
 @pytest.fixture
-def s3(
-    server: RcloneServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Bucket:
+def s3(s3_server: RcloneServer, s3_keys: None, prefix: str) -> Bucket:
     """A prefix of a bucket of S3 that only this test uses."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    prefix = f"p{abs(hash(request.node.nodeid)):x}"
-    url = f"s3://{BUCKET}/{prefix}?endpoint={server.endpoint}"
+    url = f"s3://{BUCKET}/{prefix}?endpoint={s3_server.endpoint}"
     return open_bucket(url, part_bytes=PART_BYTES)
 
 
@@ -75,7 +64,7 @@ async def test_on_s3_an_object_that_was_replaced_is_found(nodes: Nodes, s3: Buck
     node.now += 2 * HOUR
     await node.compare()
     for digest, data in zip(digests, BODIES, strict=True):
-        await s3.write(path_of(digest, "tierce"), Body(data[:-1] + b"?"))
+        await s3.write(path_of(digest, "tierce"), BytesSource(data[:-1] + b"?"))
     assert await node.scrub() == (0, 3)
     assert (await node.compare()).changed == 3
     assert await node.scrub() == (3, 0)

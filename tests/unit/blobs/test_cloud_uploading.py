@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from tierce.blobs import catalogue
-from tierce.blobs.catalogue import CLOUD_DATABASES, Row
-from tierce.blobs.cloud_disk import CloudDisk
+from tierce.blobs.catalogue import Row
+from tierce.blobs.cloud_ground import Ground
 from tierce.blobs.cloud_names import path_of
-from tierce.blobs.environment import Environment
-from tierce.blobs.local import make_directories
-from tierce.blobs.space import SpaceGuard
 from tierce.blobs.turns import Turns
 from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
+from tierce.testing.cloud_nodes import cloud_disk
 
 DATA = b"small"
 DIGEST = Digest.of(DATA)
@@ -28,13 +26,7 @@ class Node:
         self.data = root / "data"
         self.bucket = root / "bucket"
         self.bucket.mkdir()
-        make_directories(self.data)
-        self.disk = CloudDisk(
-            self.data,
-            open_bucket(f"file://{self.bucket}"),
-            space=SpaceGuard(self.data, reserve_bytes=0),
-            environment=Environment(self.data / "lmdb", databases=CLOUD_DATABASES),
-        )
+        self.disk = cloud_disk(self.data, open_bucket(f"file://{self.bucket}"))
         self.others = Turns(self.data / "holds" / "uploads")
         self.begun_bytes = 0
 
@@ -58,8 +50,7 @@ class Node:
         self.others.end(turn)
 
     def row(self) -> Row | None:
-        with self.disk.environment.snapshot() as batch:
-            return catalogue.row_in(batch, DIGEST)
+        return self.disk.store.ground.row(DIGEST)
 
     def is_uploaded(self) -> bool:
         with self.disk.environment.snapshot() as batch:
@@ -129,9 +120,9 @@ async def test_what_another_process_sent_and_somebody_deleted_is_sent(
     turn = turn_of_another(node)
     # Its row was there when it was looked at, and is not when this put is to be committed.
     rows = [None, *[Row(len(DATA), 1, "", 1)] * 2]
-    known = node.disk.store._uploads._known
+    known = node.disk.store.ground.row
     monkeypatch.setattr(
-        node.disk.store._uploads, "_known", lambda digest: rows.pop(0) if rows else known(digest)
+        Ground, "row", lambda ground, digest: rows.pop(0) if rows else known(digest)
     )
     assert await node.put() is True
     assert node.sent() == 1

@@ -1,6 +1,5 @@
 """Credentials of a store from a file of its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,9 @@ from tierce.cloud.bucket import open_bucket
 from tierce.core.errors import BadRequest
 from tierce.core.settings import Settings
 from tierce.node.store_opening import open_store
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
+from tierce.testing.rclone import ACCESS_KEY, BUCKET, KEYS, SECRET_KEY, RcloneServer
 
-KEYS = f"AWS_ACCESS_KEY_ID={ACCESS_KEY}\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\n"
+LINES = "".join(f"{name}={value}\n" for name, value in KEYS.items())
 
 
 @pytest.fixture
@@ -20,12 +19,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
     path.touch(mode=0o600)
     return path
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
 
 
 def test_lines_are_read_as_systemd_does(file: Path) -> None:
@@ -65,7 +58,7 @@ def test_what_is_wrong_is_said_without_the_secret(
 
 
 def test_a_file_that_others_may_read_is_refused(file: Path) -> None:
-    file.write_text(KEYS)
+    file.write_text(LINES)
     file.chmod(0o640)
     with pytest.raises(BadRequest, match="may be read or written by others"):
         read_variables(file, "s3")
@@ -78,12 +71,12 @@ def test_a_file_that_is_not_there(file: Path) -> None:
 
 
 async def test_it_goes_before_the_environment(
-    file: Path, server: RcloneServer, monkeypatch: pytest.MonkeyPatch
+    file: Path, s3_server: RcloneServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the upstream")
-    file.write_text(KEYS)
-    url = f"s3://{BUCKET}?endpoint={server.endpoint}"
+    file.write_text(LINES)
+    url = f"s3://{BUCKET}/{prefix}?endpoint={s3_server.endpoint}"
     settings = Settings(data=file.parent, store=url, store_credentials_file=file)
     bucket = open_store(settings)
     assert [entry async for entry in bucket.list("")] == []

@@ -2,9 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.unit.blobs.caches import (
@@ -23,13 +20,6 @@ from tierce.blobs import cache_shelves, read_cache
 from tierce.blobs.cache_shelves import Place, Shelf, name_of
 from tierce.blobs.read_cache import ReadCache
 from tierce.upstream.eviction import S3Fifo
-
-
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caches]:
-    monkeypatch.setattr(read_cache, "STORE_CACHE_TELL_SECONDS", 0.0)
-    with ThreadPoolExecutor(2) as pool:
-        yield Caches(tmp_path, pool)
 
 
 async def test_what_one_process_has_cached_all_read(caches: Caches) -> None:

@@ -1,7 +1,5 @@
 """The read cache of a store in the cloud, where the disk is full, slow, broken or gone: it gives way."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,13 +19,6 @@ from tierce.blobs import read_cache
 from tierce.blobs.cache_shelves import Shelf, name_of
 from tierce.blobs.space import Space, SpaceGuard
 from tierce.core.limits import STORE_CACHE_MARGIN_BYTES
-
-
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caches]:
-    monkeypatch.setattr(read_cache, "STORE_CACHE_TELL_SECONDS", 0.0)
-    with ThreadPoolExecutor(2) as pool:
-        yield Caches(tmp_path, pool)
 
 
 async def test_a_removed_directory_is_made_again(

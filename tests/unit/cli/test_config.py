@@ -262,3 +262,15 @@ def test_a_reader_that_goes_away_ends_quietly() -> None:
     finally:
         os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("setting", ["store", "upstream"])
+def test_a_url_that_a_start_would_refuse_is_wrong(
+    setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", f"--{setting}", "s3://bucket/x?secret_access_key=HUSH"]) == 2
+    told = capsys.readouterr()
+    assert "secret 'secret_access_key'" in told.err
+    assert "HUSH" not in told.out + told.err
+    for url in ("fs:///srv/nowhere", "dropbox:///x", "s3://bucket?region=eu-west-1"):
+        assert main(["config", f"--{setting}", url]) == 0

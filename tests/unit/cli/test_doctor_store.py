@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 
 from tierce.blobs.catalogue import CLOUD_DATABASES
-from tierce.blobs.cloud_disk import CloudDisk
 from tierce.blobs.cloud_names import OWNER_PATH, path_of
-from tierce.blobs.environment import Environment
-from tierce.blobs.space import SpaceGuard
 from tierce.cli.main import CORRUPT, REFUSED, SUCCESS, TRY_AGAIN, USAGE, main
 from tierce.cli.store import LEASE_SECONDS
 from tierce.cloud.bucket import open_bucket
 from tierce.core.digest import Digest
 from tierce.names.lmdb_index import DATABASES
 from tierce.node.directory import DataDirectory, read_identity
+from tierce.testing.cloud_nodes import cloud_disk
 from tierce.testing.rclone import ACCESS_KEY, BUCKET, serve_s3
 
 BLOBS = [b"one", b"two"]
@@ -42,12 +40,7 @@ class Tool:
 
 async def fill(data: Path, url: str, node_id: str, blobs: list[bytes]) -> None:
     directory = DataDirectory.open(data, node_id)
-    disk = CloudDisk(
-        data,
-        open_bucket(url),
-        space=SpaceGuard(data, reserve_bytes=0),
-        environment=Environment(data / "lmdb", databases=(*DATABASES, *CLOUD_DATABASES)),
-    )
+    disk = cloud_disk(data, open_bucket(url), databases=(*DATABASES, *CLOUD_DATABASES))
     try:
         await disk.prepare(node_id)
         for each in blobs:

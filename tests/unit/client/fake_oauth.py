@@ -8,7 +8,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 
 from tierce.client.oauth import App, Service
+from tierce.testing.in_thread import held_in_thread
 
 APP = App("app-key", "the-secret-of-the-app")
 REFRESH_TOKEN = "1//refresh-token_that-lasts"
@@ -67,25 +67,8 @@ class FakeOAuth:
     @contextmanager
     def serving_in_thread(self) -> Iterator["FakeOAuth"]:
         """Serve from another thread, for code that runs a loop of its own."""
-        ready = threading.Event()
-        handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-        async def serve() -> None:
-            done = asyncio.Event()
-            async with self.serving():
-                handles.append((asyncio.get_running_loop(), done))
-                ready.set()
-                await done.wait()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        assert ready.wait(10)
-        try:
+        with held_in_thread(self.serving):
             yield self
-        finally:
-            loop, done = handles[0]
-            loop.call_soon_threadsafe(done.set)
-            thread.join()
 
     async def _authorize(self, request: web.Request) -> web.Response:
         asked = dict(request.query)

@@ -1,8 +1,6 @@
 """A native door made of a dict, which fails on demand: enough of one to test a client against."""
 
-import asyncio
 import json
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +12,7 @@ from tests.unit.client.fake_objects import FakeObjects
 
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest
+from tierce.testing.in_thread import held_in_thread
 
 
 class Seen(NamedTuple):
@@ -94,25 +93,8 @@ class FakeServer:
     @contextmanager
     def serving_in_thread(self) -> Iterator["FakeServer"]:
         """Serve from another thread, for code that runs a loop of its own."""
-        ready = threading.Event()
-        handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-        async def serve() -> None:
-            done = asyncio.Event()
-            async with self.serving():
-                handles.append((asyncio.get_running_loop(), done))
-                ready.set()
-                await done.wait()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        assert ready.wait(10)
-        try:
+        with held_in_thread(self.serving):
             yield self
-        finally:
-            loop, done = handles[0]
-            loop.call_soon_threadsafe(done.set)
-            thread.join()
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -3,8 +3,7 @@
 import pytest
 from opendal import exceptions
 
-from tierce.cloud.bucket import STORE
-from tierce.cloud.failures import UPSTREAM, Passing, translate
+from tierce.cloud.failures import STORE, UPSTREAM, Passing, translate
 from tierce.core.errors import Full, NotFound, Refused, TierceError, Unavailable
 
 SECRET = "1//0gHushHushHush"
@@ -182,3 +181,28 @@ def test_a_secret_in_the_words_of_an_error_is_not_passed_on() -> None:
         found = failure(exceptions.Unexpected(text))
         assert isinstance(found, Unavailable)
         assert "..." in found.message
+
+
+def test_an_endpoint_without_tls_is_told() -> None:
+    error = raised(
+        "Unexpected (temporary) at stat => send http request",
+        "s3",
+        source="client error (Connect): received corrupt message of type InvalidContentType",
+    )
+    found = failure(error)
+    assert type(found) is Passing
+    assert "endpoint=http://" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("what", "page"), [(STORE, "docs/storage.md"), (UPSTREAM, "docs/upstream.md")]
+)
+def test_who_gives_no_credentials_is_sent_to_the_page_that_tells_of_them(
+    what: str, page: str
+) -> None:
+    error = raised(
+        "Unexpected (permanent) at read => signing http request",
+        "azblob",
+        source="no valid credential found",
+    )
+    assert page in failure(error, what).hint

@@ -1,6 +1,7 @@
 """Attempts, pauses and the circuit, on a clock of their own."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from opendal import exceptions
@@ -150,6 +151,19 @@ def test_an_answer_of_no_is_no_failure() -> None:
             with pytest.raises(NotFound):
                 await asked.run("x", Script(MISSING))
         assert asked.circuit.status()["requests_failed"] == 0
+
+    run(check())
+
+
+def test_nor_is_one_of_ours_which_closes_the_circuit_as_well() -> None:
+    async def check() -> None:
+        tried = retrying(patience=replace(PATIENCE, circuit_failures=1, attempts=1))
+        with pytest.raises(Passing):
+            await tried.run("x", Script(TEMPORARY))
+        await asyncio.sleep(PATIENCE.circuit_seconds)
+        with pytest.raises(NotFound, match="it ends before"):
+            await tried.run("x", Script(NotFound("it ends before")))
+        assert await tried.run("x", Script("done")) == "done"
 
     run(check())
 

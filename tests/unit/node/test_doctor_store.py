@@ -24,6 +24,7 @@ from tierce.node.directory import DataDirectory
 from tierce.node.doctor import Report, StoreWish, examine
 from tierce.node.doctor_store import Cost, StoreDoctor, StoreReport
 from tierce.testing.blob_contract import body
+from tierce.testing.cloud_nodes import cloud_disk
 
 SMALL, OTHER, LARGE = b"small", b"another", body(CLOUD_WHOLE_READ_BYTES + 5)
 
@@ -38,12 +39,7 @@ class Patient:
         self.bucket = open_bucket(f"file://{self.root}", patience=Patience(attempts=1))
 
     def disk(self) -> CloudDisk:
-        return CloudDisk(
-            self.data,
-            self.bucket,
-            space=SpaceGuard(self.data, reserve_bytes=0),
-            environment=Environment(self.data / "lmdb", databases=(*DATABASES, *CLOUD_DATABASES)),
-        )
+        return cloud_disk(self.data, self.bucket, databases=(*DATABASES, *CLOUD_DATABASES))
 
     async def run(self, work: Callable[[CloudDisk], Awaitable[None]]) -> None:
         """Let the node run for a moment."""

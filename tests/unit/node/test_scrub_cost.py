@@ -7,7 +7,7 @@ from tierce.blobs.store import Counts
 from tierce.core.limits import KIB, MIB
 from tierce.node.scrub_cost import MONTH_SECONDS, ScrubMonth, ScrubPace, by_reading, by_tags
 
-PACE = ScrubPace(2.0, 256 * KIB, 4 * MIB)
+PACE = ScrubPace(2.0, 256 * KIB, 600.0, 4 * MIB)
 
 
 def vouched(unproved: int = 0, unproved_bytes: int = 0, *, has_tags: bool = True) -> Vouched:

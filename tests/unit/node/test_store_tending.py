@@ -9,6 +9,7 @@ from tests.unit.blobs.cloud_nodes import DAY, HOUR, Nodes, TellingBucket
 from tierce.blobs.cloud_disk import CloudDisk, Proof
 from tierce.cloud.failures import Taken
 from tierce.core.digest import Digest
+from tierce.node.scrub_cost import ScrubPace
 from tierce.node.store_tending import StoreTending
 
 
@@ -24,8 +25,7 @@ def tending_of(disk: CloudDisk) -> StoreTending:
     missing: list[Digest] = []
     return StoreTending(
         disk,
-        scrub_interval_seconds=2.0,
-        scrub_bytes_per_second=1000,
+        scrub=ScrubPace(2.0, 1000.0, 600.0, 1000),
         on_missing=missing.append,
         on_taken=lambda *said: None,
     )

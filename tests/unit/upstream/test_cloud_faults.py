@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -11,7 +11,7 @@ from tierce.core.errors import NotFound, Unavailable
 from tierce.core.limits import MIB
 from tierce.testing.blob_contract import body
 from tierce.testing.fault_proxy import FaultProxy, Mode
-from tierce.testing.rclone import ACCESS_KEY, BUCKET, SECRET_KEY, RcloneServer, serve_s3
+from tierce.testing.rclone import BUCKET, RcloneServer
 from tierce.testing.upstream_contract import KEY, BytesSource, record_of
 from tierce.upstream.cloud import CloudUpstream, open_upstream
 
@@ -32,44 +32,31 @@ STEADY = Patience(backoff_min_seconds=0.01, backoff_max_seconds=0.05, stall_seco
 BOUND_SECONDS = 10.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
-    with serve_s3(tmp_path_factory.mktemp("rclone") / "s3") as server:
-        yield server
-
-
 @pytest.fixture
-async def proxy(server: RcloneServer) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(server.port).running() as proxy:
+async def proxy(s3_server: RcloneServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(s3_server.port).running() as proxy:
         yield proxy
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-
-
-@pytest.fixture
-def behind(proxy: FaultProxy, keys: None, request: pytest.FixtureRequest) -> CloudUpstream:
+def behind(proxy: FaultProxy, s3_keys: None, prefix: str) -> CloudUpstream:
     """An upstream whose requests go through the proxy. rclone checks no host in signatures."""
-    return opened(proxy.endpoint, request, QUICK)
+    return opened(proxy.endpoint, prefix, QUICK)
 
 
 @pytest.fixture
-def direct(server: RcloneServer, keys: None, request: pytest.FixtureRequest) -> CloudUpstream:
+def direct(s3_server: RcloneServer, s3_keys: None, prefix: str) -> CloudUpstream:
     """The same upstream, without the proxy."""
-    return opened(server.endpoint, request, Patience())
+    return opened(s3_server.endpoint, prefix, Patience())
 
 
 @pytest.fixture
-def steady(proxy: FaultProxy, keys: None, request: pytest.FixtureRequest) -> CloudUpstream:
+def steady(proxy: FaultProxy, s3_keys: None, prefix: str) -> CloudUpstream:
     """One that waits longer for what is behind the proxy."""
-    return opened(proxy.endpoint, request, STEADY)
+    return opened(proxy.endpoint, prefix, STEADY)
 
 
-def opened(endpoint: str, request: pytest.FixtureRequest, patience: Patience) -> CloudUpstream:
-    prefix = f"p{abs(hash(request.node.nodeid)):x}"
+def opened(endpoint: str, prefix: str, patience: Patience) -> CloudUpstream:
     url = f"s3://{BUCKET}/{prefix}?endpoint={endpoint}"
     return open_upstream(url, part_bytes=PART_BYTES, patience=patience, has_tags=False)
 
@@ -211,12 +198,12 @@ async def test_an_object_that_changes_while_it_is_read_is_never_mixed(
 
 
 async def test_a_dead_upstream_is_left_alone_for_a_while(
-    proxy: FaultProxy, keys: None, request: pytest.FixtureRequest
+    proxy: FaultProxy, s3_keys: None, prefix: str
 ) -> None:
     patience = Patience(
         attempts=2, backoff_min_seconds=0.01, circuit_failures=4, circuit_seconds=0.3
     )
-    upstream = opened(proxy.endpoint, request, patience)
+    upstream = opened(proxy.endpoint, prefix, patience)
     proxy.harm(Mode.ERROR)
     for _ in range(2):
         with pytest.raises(Unavailable):

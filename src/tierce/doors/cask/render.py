@@ -3,10 +3,9 @@
 JSON is compact and its keys stand in Cask's order, as clients may compare it as text.
 """
 
+import functools
 import json
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from tierce.core.digest import Digest
 from tierce.core.listen import Listen
@@ -15,6 +14,9 @@ from tierce.doors.cask import gauges
 from tierce.doors.shared.answers import Answer, Headers, lines
 from tierce.doors.shared.sending import Presented
 from tierce.service.status import Status
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 FILE_TYPE = "application/octet"
@@ -35,13 +37,6 @@ _PAGE_HEADERS = [
     _NO_CACHE,
     _NO_SNIFF,
 ]  # fmt: skip
-_TEMPLATES = Environment(
-    loader=PackageLoader("tierce.doors.cask"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
 
 
 def text(content: str, status: int = 200) -> Answer:
@@ -162,8 +157,22 @@ def _neighbors(now: Status) -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
+def _templates() -> "Environment":
+    """What makes pages. It is loaded for the first one: most processes never make one."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("tierce.doors.cask"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
 def _page(name: str, **values: Any) -> Answer:
-    return Answer(200, _TEMPLATES.get_template(name).render(values).encode(), _PAGE_HEADERS)
+    return Answer(200, _templates().get_template(name).render(values).encode(), _PAGE_HEADERS)
 
 
 def _compact(content: Any) -> bytes:
