@@ -277,7 +277,7 @@ def place_of(environment: Environment) -> Place:
     """What the catalogue is of."""
     with environment.snapshot() as batch:
         owned = catalogue.meta_in(batch, _OWNED)
-        node_id = None if owned is None else owned.rpartition(" ")[2]
+        node_id = None if owned is None else owned.rpartition("\n")[2]
         return Place(catalogue.meta_in(batch, LISTED), owned, node_id)
 
 
@@ -287,7 +287,7 @@ def listed_as(bucket: Bucket, layout: str) -> str:
 
 
 def _owned(bucket: Bucket, node_id: str) -> str:
-    return f"{bucket.shown} {node_id}"
+    return f"{bucket.shown}\n{node_id}"  # either may have a space in it
 
 
 def _content(node_id: str) -> bytes:

@@ -9,7 +9,7 @@ from tests.unit.blobs.test_cloud import SMALL, Node
 
 from tierce.blobs import cloud_owner
 from tierce.blobs.cloud_names import OWNER_PATH
-from tierce.blobs.cloud_owner import Ownership
+from tierce.blobs.cloud_owner import Ownership, place_of
 from tierce.cloud.bucket import open_bucket
 from tierce.cloud.failures import Taken
 from tierce.core.errors import BadRequest, TierceError, Unavailable
@@ -64,6 +64,14 @@ async def test_who_takes_a_bucket_over_has_all_that_is_in_it(node: Node, other: 
 async def test_taking_over_twice_is_as_once(other: Node) -> None:
     assert await take_over(other, "one")
     assert not await take_over(other, "one")
+
+
+async def test_a_node_s_id_may_have_a_space(other: Node) -> None:
+    bucket, environment = other.store.bucket, other.disk.environment
+    assert await cloud_owner.take_over(bucket, environment, "rack 2", "one")
+    await other.disk.prepare("rack 2")
+    await other.store.ownership.check(is_afresh=True)
+    assert place_of(environment).node_id == "rack 2"
 
 
 async def test_the_former_owner_must_be_named(other: Node) -> None:
