@@ -14,6 +14,7 @@ thread.
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -23,6 +24,8 @@ from typing import NamedTuple
 
 from tierce.core.digest import Digest
 from tierce.core.limits import STORE_CACHE_BLOCK_BYTES
+
+log = logging.getLogger(__name__)
 
 LOCK = "lock"
 INCOMING = "incoming"
@@ -225,10 +228,16 @@ class Shelf:
 
 def sweep(directory: Path, count: int) -> None:
     """Before any process has a shelf: remove all but the first ``count``."""
-    with contextlib.suppress(FileNotFoundError):
-        for each in directory.iterdir():
-            if not each.name.isdecimal() or int(each.name) >= count:
-                _remove(str(each))
+    try:
+        found = list(directory.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a node can do without it
+        log.warning("%s can't be used as a cache: %s", directory, error.strerror)
+        return
+    for each in found:
+        if not each.name.isdecimal() or int(each.name) >= count:
+            _remove(str(each))
 
 
 def _told(path: Path) -> Tally:

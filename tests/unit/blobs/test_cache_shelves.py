@@ -21,6 +21,14 @@ def test_shelves_that_nobody_has_any_more_are_swept(tmp_path: Path) -> None:
     cache_shelves.sweep(tmp_path / "none", 0)
 
 
+def test_a_node_can_do_without_a_directory_for_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").touch()
+    cache_shelves.sweep(tmp_path / "cache", 2)
+    assert "can't be used as a cache: Not a directory" in caplog.text
+
+
 def test_one_process_at_a_time_has_a_shelf(tmp_path: Path) -> None:
     shelf = Shelf.take(tmp_path / "0", 0)
     assert shelf is not None
