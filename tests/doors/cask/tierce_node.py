@@ -111,7 +111,7 @@ class TierceNode:
         self.members = members
 
 
-async def until(condition: Callable[[], bool], what: str, *, seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
     """Wait for a condition."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

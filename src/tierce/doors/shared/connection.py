@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _BUFFER_BYTES = CHUNK_BYTES
 _READ_BYTES = 64 * KIB
+_ACCEPTING_STEPS = 4
+"""How many turns of the loop a connection needs from its acceptance until it is one of the server's."""
 
 
 class HeadersTooLarge(BadRequest):
@@ -264,8 +266,7 @@ class DoorServer(web.Server):
         used only for what is left when the time is up.
         """
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
+        await self._accept_no_more()
         deadline = self._loop.time() + timeout_seconds
         while self._connections and self._loop.time() < deadline:
             for connection in self.connections:
@@ -276,6 +277,19 @@ class DoorServer(web.Server):
             self._watcher.cancel()
         await self.shutdown(0.0 if finished else 0.1)
         return finished
+
+    async def _accept_no_more(self) -> None:
+        """Close the listening sockets, once what they have accepted has become a connection.
+
+        In between, closing them makes asyncio forget it: it would stay open, and its client wait.
+        """
+        for listener in self._listeners:
+            for sock in listener.sockets:
+                self._loop.remove_reader(sock.fileno())
+        for _ in range(_ACCEPTING_STEPS):
+            await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
 
     async def _watch(self) -> None:
         pace = self._pace
