@@ -13,13 +13,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from blake3 import blake3
 
 from bench import cluster, doors, eviction, load, objects, records, servers, stores
+
+T = TypeVar("T")
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
@@ -89,34 +91,28 @@ def _measured(
         if folder := chosen(measure.__name__):
             rows.append(measure(folder, pairs, seconds))
             print(_line(rows[-1]), flush=True)
-    figures: list[cluster.Figure] = []
-    for measure_cluster in (cluster.put_replicated, cluster.get_remote, cluster.heal):
-        if folder := chosen(measure_cluster.__name__):
-            for figure in measure_cluster(folder, pairs, seconds):
-                figures.append(figure)
-                print(cluster.line(figure), flush=True)
-    named: list[objects.Figure] = []
-    for measure_objects in (objects.put_objects, objects.get_objects):
-        if folder := chosen(measure_objects.__name__):
-            for found in measure_objects(folder, pairs, seconds):
-                named.append(found)
-                print(objects.line(found), flush=True)
-    of_doors: list[doors.Figure] = []
-    for measure_doors in (
-        doors.put_doors, doors.get_doors, doors.put_doors_large, doors.get_doors_large
-    ):  # fmt: skip
-        if folder := chosen(measure_doors.__name__):
-            for measured in measure_doors(folder, pairs, seconds):
-                of_doors.append(measured)
-                print(doors.line(measured), flush=True)
-    of_stores: list[stores.Figure] = []
-    for measure_stores in (
-        stores.put_store, stores.get_store, stores.put_store_large, stores.get_store_large
-    ):  # fmt: skip
-        if folder := chosen(measure_stores.__name__):
-            for row in measure_stores(folder, pairs, seconds):
-                of_stores.append(row)
-                print(stores.line(row), flush=True)
+    figures = _all(
+        chosen,
+        pairs,
+        seconds,
+        (cluster.put_replicated, cluster.get_remote, cluster.heal),
+        cluster.line,
+    )
+    named = _all(chosen, pairs, seconds, (objects.put_objects, objects.get_objects), objects.line)
+    of_doors = _all(
+        chosen,
+        pairs,
+        seconds,
+        (doors.put_doors, doors.get_doors, doors.put_doors_large, doors.get_doors_large),
+        doors.line,
+    )
+    of_stores = _all(
+        chosen,
+        pairs,
+        seconds,
+        (stores.put_store, stores.get_store, stores.put_store_large, stores.get_store_large),
+        stores.line,
+    )
     facts: list[records.Fact] = []
     for measure_records, count in (
         (records.index_records, records.INDEXED_COUNT),
@@ -130,6 +126,23 @@ def _measured(
     parts += [*objects.report(named), *doors.report(of_doors), *stores.report(of_stores)]
     parts += [*records.report(facts), *_EVICTION]
     return "\n".join(parts)
+
+
+def _all(
+    chosen: Callable[[str], Path | None],
+    pairs: int,
+    seconds: int,
+    measures: Iterable[Callable[[Path, int, int], Iterable[T]]],
+    line: Callable[[T], str],
+) -> list[T]:
+    """Make those that are chosen, and print each line as it comes."""
+    found = []
+    for measure in measures:
+        if folder := chosen(measure.__name__):
+            for figure in measure(folder, pairs, seconds):
+                found.append(figure)
+                print(line(figure), flush=True)
+    return found
 
 
 def get_small(work: Path, pairs: int, seconds: int) -> Row:

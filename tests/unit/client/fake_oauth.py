@@ -15,6 +15,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
+from tests.unit.client.on_loopback import on_loopback
 
 from tierce.client.oauth import App, Service
 from tierce.testing.in_thread import held_in_thread
@@ -55,14 +56,8 @@ class FakeOAuth:
         app = web.Application()
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._token)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        async with on_loopback(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     @contextmanager
     def serving_in_thread(self) -> Iterator["FakeOAuth"]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from tests.unit.client.fake_objects import FakeObjects
+from tests.unit.client.on_loopback import on_loopback
 
 from tierce.core.digest import Digest
 from tierce.core.errors import BadRequest
@@ -80,15 +81,8 @@ class FakeServer:
         app.router.add_get("/v1/cluster", self._overview)
         app.router.add_route("*", "/v1/cluster/nodes/{node_id}/{order}", self._order)
         app.router.add_post("/v1/store/compare", self._compare)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        async with on_loopback(app) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     @contextmanager
     def serving_in_thread(self) -> Iterator["FakeServer"]:
